@@ -1,0 +1,5 @@
+"""`python -m selfhost`, the same as the `selfhost` command."""
+
+from selfhost.cli.main import main
+
+main()

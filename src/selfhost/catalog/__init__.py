@@ -1,0 +1,1 @@
+"""What the models are: configs, checkpoints and the known catalogue."""

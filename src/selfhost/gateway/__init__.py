@@ -1,0 +1,1 @@
+"""What clients talk to: one OpenAI-compatible port in front of the engines."""

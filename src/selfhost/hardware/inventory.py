@@ -1,0 +1,46 @@
+"""What a machine offers, as values. `None` always means unknown: nothing here is ever guessed."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One NVIDIA GPU as NVML describes it."""
+
+    index: int  # NVML's, which follows the PCI bus order
+    uuid: str
+    name: str | None
+    memory_total_bytes: int | None
+    memory_free_bytes: int | None
+    compute_capability: tuple[int, int] | None  # (9, 0) for Hopper
+    pci_bus_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """Something on the PCI bus that computes, whether or not a driver is there to use it."""
+
+    vendor: str  # "NVIDIA", "AMD", ...
+    pci_address: str  # "0000:1b:00.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The machine around the GPUs, with the limits of the container or control group that we run in."""
+
+    architecture: str  # "x86_64"
+    cpu_count: int  # cores that this process may use
+    memory_total_bytes: int
+    memory_available_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Everything that a plan may be made of."""
+
+    host: Host
+    gpus: tuple[Gpu, ...] = ()
+    driver_version: str | None = None
+    cuda_version: tuple[int, int] | None = None  # the newest CUDA that the driver supports
+    accelerators: tuple[Accelerator, ...] = ()  # what the PCI bus shows
+    problem: str | None = None  # why the GPUs that are there cannot be used, as a sentence

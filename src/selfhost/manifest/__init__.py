@@ -1,0 +1,1 @@
+"""What was asked for: models.yaml as typed, frozen objects."""

@@ -1,0 +1,1 @@
+"""How it is doing: probes and metrics."""

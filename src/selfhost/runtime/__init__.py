@@ -1,0 +1,1 @@
+"""What runs: processes, their supervision, and the control socket."""
