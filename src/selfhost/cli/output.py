@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from selfhost.columns import align
 from selfhost.errors import SelfhostError
 
 FORMAT_VERSION = 1  # of every --json document; raised when a field changes its meaning or goes away
@@ -45,7 +46,5 @@ def json_document(fields: Mapping[str, Any]) -> None:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Left-aligned columns, two spaces apart, headers in capitals (as `docker ps` prints them)."""
-    lines = [[header.upper() for header in headers], *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
-    for line in lines:
-        data("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in align([[header.upper() for header in headers], *rows]):
+        data(line)
