@@ -44,6 +44,12 @@ def describe(repo: str, revision: str) -> Checkpoint:
     )
 
 
+def serving_files_of(repo: str, commit: str) -> dict[str, int]:
+    """The files that serving needs, with their sizes in bytes."""
+    facts = _cached_facts(repo, commit) or _fetch_facts(repo, commit)
+    return dict(facts["files"])
+
+
 def _resolve(repo: str, revision: str) -> str:
     """The commit that `revision` means now; offline, the one it meant when it was last fetched."""
     if COMMIT.fullmatch(revision):
