@@ -62,7 +62,7 @@ def fetch(repo: str, commit: str, report: Report) -> None:
     """Fetch the serving files of `repo` at `commit` into the Hub cache; raises `SelfhostError` with the reason."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     from selfhost.catalog import huggingface
     from selfhost.catalog.hub_errors import explain
