@@ -1,8 +1,10 @@
-"""What every test gets: homes of its own, no network surprises, and the command line as a function."""
+"""What every test gets: homes and a machine of its own, no network surprises, and the command line as a function."""
 
+import re
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +12,91 @@ import pytest
 
 from selfhost.cli import main
 
+NVML = Path(__file__).parent / "fakes/nvml"
+
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Point every directory of selfhost into a short private folder (unix sockets have 107 bytes for their path)."""
     root = Path(tempfile.mkdtemp(prefix="sh-"))
-    for variable in ("SELFHOST_HOME", "SELFHOST_STATE", "SELFHOST_RUNTIME", "HF_HOME"):
+    for variable in ("SELFHOST_HOME", "SELFHOST_STATE", "SELFHOST_RUNTIME", "SELFHOST_HOST_ROOT", "HF_HOME"):
         monkeypatch.setenv(variable, str(root / variable.removeprefix("SELFHOST_").lower()))
     for variable in ("SELFHOST_DEBUG", "NO_COLOR", "HF_TOKEN", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(variable, raising=False)
+    Machine(root / "host_root").build()
     yield root
     shutil.rmtree(root, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What selfhost sees of the machine: the real host with its limits, but only the accelerators of the test."""
+
+    root: Path
+
+    def build(self) -> None:
+        """A machine without accelerators."""
+        for real in ("proc/self", "sys/fs/cgroup"):
+            link = self.root / real
+            link.parent.mkdir(parents=True)
+            link.symlink_to(f"/{real}")
+
+    def plug_in(self, address: str, *, class_code: int = 0x030200, vendor: int = 0x10DE) -> None:
+        """Put a function on the PCI bus; by default an NVIDIA GPU."""
+        device = self.root / "sys/bus/pci/devices" / address
+        device.mkdir(parents=True)
+        (device / "class").write_text(f"{class_code:#08x}\n")
+        (device / "vendor").write_text(f"{vendor:#06x}\n")
+
+
+@pytest.fixture
+def machine(isolated: Path) -> Machine:
+    return Machine(isolated / "host_root")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What the scripted NVML pretends; changes take effect at the next call, in whatever process."""
+
+    path: Path
+
+    def become(self, text: str) -> None:
+        """Pretend `text` (tests/fakes/nvml/README.md) from now on."""
+        new = self.path.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.path)  # at once: a reader never sees half of it
+
+    def error(self, function: str, code: int, *, gpu: int | str = "*", delay_ms: int = 0) -> None:
+        """Let calls of `function` take `delay_ms` and fail with `code` from now on; counts before older rules."""
+        self.become(f"error={function} {gpu} {code} {delay_ms}\n{self.path.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the scripted libnvidia-ml.so.1."""
+    folder = tmp_path_factory.mktemp("nvml")
+    build = ["gcc", "-O1", "-Wall", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1"]
+    subprocess.run([*build, "-o", folder / "libnvidia-ml.so.1", *sorted(NVML.glob("*.c"))], check=True)
+    return folder
+
+
+@pytest.fixture
+def nvml(
+    nvml_library: Path, machine: Machine, isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Scenario]:
+    """`nvml("h100x8")`: from here on, this test and the processes it starts are on a machine with eight H100s."""
+
+    def pretend(scenario: str) -> Scenario:
+        text = scenario if "\n" in scenario else (NVML / f"scenarios/{scenario}.txt").read_text()
+        pretended = Scenario(isolated / "nvml.txt")
+        pretended.become(text)
+        monkeypatch.setenv("FAKE_NVML", str(pretended.path))
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(nvml_library), prepend=":")
+        for address in re.findall(r"^pci_bus_id=0000(\S+)$", text, re.MULTILINE):
+            machine.plug_in(address.lower())
+        return pretended
+
+    return pretend
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from selfhost.errors import ExitCode, SelfhostError
 
 # verb: (module:attribute, short help). The help stands here so that `selfhost --help` imports no verb.
 VERBS: Mapping[str, tuple[str, str]] = {
+    "gpus": ("selfhost.cli.hardware:gpus", "Show the GPUs and the host that plans are made for."),
     "version": ("selfhost.cli.version:version", "Show the versions of selfhost and of what it uses."),
 }
 
