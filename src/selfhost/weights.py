@@ -55,7 +55,7 @@ def fetch_command(checkpoint: CheckpointRef) -> tuple[str, ...]:
 
     A process of its own because the Hub client cannot be interrupted: it can be killed instead.
     """
-    return (sys.executable, "-m", "selfhost.weights", checkpoint.location, str(checkpoint.revision))
+    return (sys.executable, "-P", "-m", "selfhost.weights", checkpoint.location, str(checkpoint.revision))
 
 
 def fetch(repo: str, commit: str, report: Report) -> None:
@@ -112,12 +112,12 @@ def _size(folder: Path) -> int:
 
 
 def main(args: Sequence[str]) -> int:
-    """`python -m selfhost.weights REPO COMMIT`: fetch, with progress as JSON lines; the reason of a failure last."""
+    """`python -m selfhost.weights REPO COMMIT`: fetch, with progress as JSON lines on standard output."""
     repo, commit = args
     try:
         fetch(repo, commit, lambda progress: print(progress.to_json(), flush=True))  # noqa: T201 (the protocol)
     except SelfhostError as error:
-        print(Progress(phase="failed", message=error.message).to_json(), flush=True)  # noqa: T201
+        print(f"error: {error.message}", f"hint: {error.hint}", sep="\n", file=sys.stderr)  # noqa: T201 (likewise)
         return error.exit_code
     return 0
 

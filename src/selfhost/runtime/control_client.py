@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,15 +64,25 @@ class ControlClient:
         """How everything is; raises `NoManagerError` when no manager runs."""
         return status_codec.validate_json(self._ask("GET", "/v1/status"))
 
-    def is_running(self) -> bool:
-        """Whether a manager answers, of whatever version."""
+    def manager_pid(self) -> int:
+        """The process that listens on the control socket, of whatever version; raises `NoManagerError` for none."""
         connection = _Connection(self._path, ANSWER_SECONDS)
         try:
             connection.connect()
-        except OSError:
-            return False
+            credentials = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        except OSError as error:
+            raise NoManagerError(f"nothing runs for '{self.manifest}'", hint="selfhost up") from error
         finally:
             connection.close()
+        pid, _, _ = struct.unpack("3i", credentials)
+        return int(pid)
+
+    def is_running(self) -> bool:
+        """Whether a manager listens, of whatever version."""
+        try:
+            self.manager_pid()
+        except NoManagerError:
+            return False
         return True
 
     def apply(self, plan: Plan, manifest_path: str) -> tuple[Step, ...]:

@@ -108,6 +108,7 @@ class GatewaySupervisor:
         return Command(
             argv=(
                 sys.executable,
+                "-P",
                 "-m",
                 "selfhost.gateway",
                 f"--listen={self.plan.address}",

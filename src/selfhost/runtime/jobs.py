@@ -22,7 +22,7 @@ KEPT_WORDS_BYTES = 8192  # of what a job says on standard error
 
 def install_command(engine: EngineBuild) -> tuple[str, ...]:
     """The job that builds an engine's environment."""
-    return (sys.executable, "-m", "selfhost", "engine", "install", f"--vllm={engine.vllm_version}", "--json")
+    return (sys.executable, "-P", "-m", "selfhost", "engine", "install", f"--vllm={engine.vllm_version}", "--json")
 
 
 async def install(engine: EngineBuild, report: Report) -> None:

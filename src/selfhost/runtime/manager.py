@@ -8,19 +8,18 @@ import os
 import socket
 import time
 
-from selfhost import __version__, paths, state
+from selfhost import __version__, paths
 from selfhost.errors import SelfhostError
 from selfhost.planner.actions import Action, StartReplica, Step
 from selfhost.planner.plan import Plan
 from selfhost.planner.reconcile import reconcile
 from selfhost.runtime import steps
 from selfhost.runtime.apply import carry_out
-from selfhost.runtime.engine_process import clean_up
 from selfhost.runtime.events import Event, EventStream
 from selfhost.runtime.fleet import Fleet
 from selfhost.runtime.gateway_process import listen
+from selfhost.runtime.leftovers import end_leftovers
 from selfhost.runtime.observe import observe
-from selfhost.runtime.process import end_recorded
 from selfhost.runtime.status import ManagerStatus
 
 log = logging.getLogger(__name__)
@@ -49,10 +48,8 @@ class Manager:
         Raises `SelfhostError` when another one runs.
         """
         self._lock = _take_lock(self.name)
-        for record in state.read_records(self.name):
-            if await end_recorded(record):
-                log.warning("%s of a manager that was killed still ran; ended it", record.name)
-            clean_up(self.name, record)
+        for name in await end_leftovers(self.name):
+            log.warning("%s of a manager that was killed still ran; ended it", name)
         self._fleet.open()
 
     def status(self) -> ManagerStatus:
@@ -91,6 +88,8 @@ class Manager:
     def end(self, *, drain: bool) -> None:
         """Begin to stop everything; `ended` is set when nothing is left. Called again, it waits for no request."""
         if self._ending is None:
+            cause = "running requests finish; asked once more, it stops at once"
+            self._fleet.tell(Event(subject="manager", state="stopping", cause=cause))
             self._ending = asyncio.create_task(self._end(drain=drain), name="end")
         else:
             for replica in self._fleet.replicas.values():

@@ -1,0 +1,80 @@
+"""From the manifest to the plan: load, detect, look up, build. What `plan`, `pull` and `up` have in common."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfhost import paths
+from selfhost.catalog.lookup import lookup
+from selfhost.errors import BlockedError, SelfhostError
+from selfhost.gateway.keys import KeyStore
+from selfhost.hardware.detect import detect
+from selfhost.manifest.load import load_manifest
+from selfhost.manifest.schema import Manifest
+from selfhost.planner.build import Found, PlanError, build_plan
+from selfhost.planner.plan import Plan
+from selfhost.planner.reclaim import without_ours
+from selfhost.planner.source import choose_source
+from selfhost.runtime.control_client import ControlClient, NoManagerError
+from selfhost.runtime.status import ManagerStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A plan, and the manager that runs for it already, if one does."""
+
+    plan: Plan
+    manifest_path: str  # absolute
+    client: ControlClient
+    status: ManagerStatus | None
+
+
+def prepare(manifest_path: Path) -> Prepared:
+    """Make the plan of a manifest for this machine; reads metadata only, downloads and starts nothing.
+
+    Raises `ManifestError`, or `PlanError` with every model that cannot be served and why.
+    """
+    manifest = load_manifest(manifest_path)
+    _refuse_exposure(manifest)
+    client = ControlClient(manifest.name)
+    status = running_status(client)
+    inventory = without_ours(detect(), [each.observed for each in status.replicas] if status else [])
+    found: dict[str, Found] = {}
+    refusals: list[SelfhostError] = []
+    for model in manifest.models:
+        try:
+            chosen = choose_source(model.source, inventory)
+            found[model.name] = Found(checkpoint=lookup(chosen.source, model.revision), cause=chosen.cause)
+        except SelfhostError as error:
+            refusals.append(type(error)(f"{model.name}: {error.message}", hint=error.hint))
+    if refusals:
+        raise refusals[0] if len(refusals) == 1 else PlanError(refusals)
+    return Prepared(
+        plan=build_plan(manifest, inventory, found),
+        manifest_path=str(manifest_path.absolute()),
+        client=client,
+        status=status,
+    )
+
+
+def running_status(client: ControlClient) -> ManagerStatus | None:
+    """The status of the manager that runs, None when none does."""
+    try:
+        return client.status()
+    except NoManagerError:
+        return None
+
+
+def key_store(manifest_name: str) -> KeyStore:
+    """The API keys that were created for a manifest."""
+    return KeyStore(paths.state_dir(manifest_name) / "keys.json")
+
+
+def _refuse_exposure(manifest: Manifest) -> None:
+    """A public address without keys would let anybody use the models."""
+    listen = manifest.gateway.listen
+    if listen.is_loopback or manifest.gateway.keys or key_store(manifest.name).list():
+        return
+    raise BlockedError(
+        f"gateway.listen is {listen}, which others can reach, and there is no API key",
+        hint="create one first: selfhost keys create NAME; or listen on 127.0.0.1",
+    )
