@@ -1,4 +1,4 @@
-"""What the command line costs: `python scripts/bench_cli.py`. Medians of interleaved runs, and the budgets they have."""
+"""What the command line costs: `python scripts/bench_cli.py`. Medians of interleaved runs, and their budgets."""
 
 import os
 import statistics
@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SELFHOST = Path(sys.executable).parent / "selfhost"
 RUNS = 15
-# (what, argv, budget in milliseconds)
+# Each with its argv and its budget in milliseconds.
 COMMANDS = [
     ("python -c pass", [sys.executable, "-c", "pass"], None),
     ("selfhost --help", [SELFHOST, "--help"], 150),

@@ -2,9 +2,10 @@
 
 Interleaved rounds on this machine: the time from the command to the first token of (a) a bare `vllm serve`, asked
 directly, and (b) `selfhost up` of the same model, asked through the gateway, with the same environment and flags (the
-bare command line is the one that selfhost logged). Prints each round, the median ratio, and what the idle manager costs.
+bare command line is the one that selfhost logged). Prints each round, the median ratio, and the idle manager's cost.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -77,7 +78,7 @@ def selfhost(folder: Path, env: dict[str, str], *, idle: bool) -> tuple[float, l
     if idle:
         report_idle(folder, env)
     subprocess.run([SELFHOST, "down"], cwd=folder, env=env, check=True, capture_output=True)
-    log = sorted((Path(env["SELFHOST_STATE"]) / "bench/logs/chat-0").glob("*.log"))[-1]
+    log = max((Path(env["SELFHOST_STATE"]) / "bench/logs/chat-0").glob("*.log"))
     return seconds, shlex.split(log.read_text().splitlines()[0].removeprefix("$ "))
 
 
@@ -105,10 +106,8 @@ def bare(command: list[str], folder: Path, env: dict[str, str]) -> float:
     finally:
         engine.terminate()
         engine.wait()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(engine.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Our arithmetic against vLLM 0.32's own answers (its model classes on the meta device and its own KV cache planner)."""
+"""Our arithmetic against the answers of vLLM 0.32: its model classes on the meta device, its own KV cache planner."""
 
 import pytest
 
