@@ -15,8 +15,8 @@ from selfhost.errors import ExitCode, SelfhostError
 
 # verb: (module:attribute, short help). The help stands here so that `selfhost --help` imports no verb.
 VERBS: Mapping[str, tuple[str, str]] = {
-    "check": ("selfhost.cli.manifest:check", "Check the manifest and report everything that is wrong with it."),
-    "schema": ("selfhost.cli.manifest:schema", "Print the JSON Schema of the manifest."),
+    "check": ("selfhost.cli.manifest:check", "Read the manifest and report everything that is wrong with it."),
+    "schema": ("selfhost.cli.manifest:schema", "Print the JSON Schema of the manifest, for editors."),
     "gpus": ("selfhost.cli.hardware:gpus", "Show the GPUs and the host that plans are made for."),
     "plan": (
         "selfhost.cli.plan:plan",
