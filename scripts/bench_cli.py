@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SELFHOST = Path(sys.executable).parent / "selfhost"
 RUNS = 15
 # Each with its argv and its budget in milliseconds.
-COMMANDS = [
+COMMANDS: list[tuple[str, list[str | Path], int | None]] = [
     ("python -c pass", [sys.executable, "-c", "pass"], None),
     ("selfhost --help", [SELFHOST, "--help"], 150),
     ("selfhost check", [SELFHOST, "check"], None),

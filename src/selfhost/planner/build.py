@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from selfhost.catalog.model import Checkpoint
-from selfhost.errors import BlockedError
+from selfhost.errors import BlockedError, SelfhostError
 from selfhost.hardware.inventory import Inventory
 from selfhost.manifest.schema import Manifest, Model
 from selfhost.planner import kv_cache
@@ -41,7 +41,7 @@ class Found:
 class PlanError(BlockedError):
     """Some models cannot be served here; every one of them is named, with the number that decided."""
 
-    def __init__(self, refusals: Sequence[BlockedError]) -> None:
+    def __init__(self, refusals: Sequence[SelfhostError]) -> None:
         lines = [f"{refusal.message}" + (f"\n  {refusal.hint}" if refusal.hint else "") for refusal in refusals]
         super().__init__(
             "\n".join(lines), hint="`selfhost gpus` shows what is there; nothing was downloaded or started"
@@ -57,7 +57,7 @@ def build_plan(manifest: Manifest, inventory: Inventory, found: Mapping[str, Fou
     platform = choose_platform(inventory)
     ledger = Ledger(devices(inventory, platform))
     fits: dict[str, Fit] = {}
-    refusals: list[BlockedError] = []
+    refusals: list[SelfhostError] = []
     # Models that say how long their requests are come first: the others take what is left.
     for model in sorted(manifest.models, key=lambda model: model.max_model_len is None):
         try:

@@ -8,7 +8,7 @@ from selfhost.catalog.model import CheckpointRef
 from selfhost.planner.routing import HashedKey
 
 Scalar = str | int | float | bool
-EngineArgs = Mapping[str, Scalar | list[Scalar]]
+EngineArgs = Mapping[str, Scalar | tuple[Scalar, ...]]
 
 
 class Basis(StrEnum):

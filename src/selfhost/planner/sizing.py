@@ -12,16 +12,12 @@ from selfhost.planner.plan import EngineArgs, Figure, Platform
 UNSIZED_ARGUMENTS: Mapping[str, str] = {
     "block-size": "the KV cache blocks",
     "cpu-offload-gb": "where the weights live",
-    "data-parallel-size": "the number of engines",
-    "decode-context-parallel-size": "how the KV cache is split",
     "dtype": "the size of weights and KV cache",
     "enable-expert-parallel": "how the weights are split",
     "enable-lora": "the memory for adapters",
     "hf-overrides": "the architecture",
     "kv-cache-dtype": "the size of the KV cache",
     "kv-offloading-size": "where the KV cache lives",
-    "num-gpu-blocks-override": "the KV cache",
-    "pipeline-parallel-size": "how the layers are split",
     "quantization": "the size of the weights",
     "speculative-config": "the memory for a draft model",
 }

@@ -35,7 +35,7 @@ async def serve(name: str, *, started: Callable[[], None], hangup: Callable[[], 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(signal.SIGHUP, hangup)
-    lonely = loop.call_later(FIRST_PLAN_SECONDS, lambda: manager.status().plan or manager.end(drain=False))
+    lonely = loop.call_later(FIRST_PLAN_SECONDS, lambda: None if manager.status().plan else manager.end(drain=False))
     try:
         started()
         await manager.ended.wait()
