@@ -1,6 +1,7 @@
 """From what a manifest calls a model to its checkpoint."""
 
 import json
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -25,11 +26,17 @@ def lookup(source: str, revision: str) -> Checkpoint:
         if known is None:
             raise _unknown(source)
         if known.repo is None:
-            return _folder(demo.path(source), CheckpointKind.BUILT_IN, source)
-        source = known.repo
+            checkpoint = _folder(demo.path(source), CheckpointKind.BUILT_IN, source)
+        else:
+            checkpoint = _repository(known.repo, revision)
+        return replace(checkpoint, engine_args=known.engine_args)
+    return _repository(source, revision)
+
+
+def _repository(repo: str, revision: str) -> Checkpoint:
     from selfhost.catalog import huggingface  # noqa: PLC0415 (0.3 s that only Hub models pay)
 
-    return huggingface.describe(source, revision)
+    return huggingface.describe(repo, revision)
 
 
 def _folder(folder: Path, kind: CheckpointKind, location: str) -> Checkpoint:

@@ -1,6 +1,7 @@
 """What a model is: its architecture as the planner needs it, and the checkpoint that holds its weights."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
 
@@ -89,3 +90,4 @@ class Checkpoint:
     ref: CheckpointRef
     spec: ModelSpec
     tensors: tuple[Tensor, ...]
+    engine_args: Mapping[str, bool | int | str] = field(default_factory=dict)  # what the catalogue recommends

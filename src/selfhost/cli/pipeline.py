@@ -5,6 +5,8 @@ from pathlib import Path
 
 from selfhost import paths
 from selfhost.catalog.lookup import lookup
+from selfhost.engines.arguments import validate
+from selfhost.engines.environment import load_arguments
 from selfhost.errors import BlockedError, SelfhostError
 from selfhost.gateway.keys import KeyStore
 from selfhost.hardware.detect import detect
@@ -15,6 +17,7 @@ from selfhost.planner.plan import Plan
 from selfhost.planner.reclaim import without_ours
 from selfhost.planner.source import choose_source
 from selfhost.runtime.control_client import ControlClient, NoManagerError
+from selfhost.runtime.observe import find_engine
 from selfhost.runtime.status import ManagerStatus
 
 
@@ -48,8 +51,10 @@ def prepare(manifest_path: Path) -> Prepared:
             refusals.append(type(error)(f"{model.name}: {error.message}", hint=error.hint))
     if refusals:
         raise refusals[0] if len(refusals) == 1 else PlanError(refusals)
+    plan = build_plan(manifest, inventory, found)
+    _refuse_bad_arguments(plan)
     return Prepared(
-        plan=build_plan(manifest, inventory, found),
+        plan=plan,
         manifest_path=str(manifest_path.absolute()),
         client=client,
         status=status,
@@ -67,6 +72,21 @@ def running_status(client: ControlClient) -> ManagerStatus | None:
 def key_store(manifest_name: str) -> KeyStore:
     """The API keys that were created for a manifest."""
     return KeyStore(paths.state_dir(manifest_name) / "keys.json")
+
+
+def _refuse_bad_arguments(plan: Plan) -> None:
+    """Hold engine_args against the engine's own parser, if the engine is here: later is half a minute later."""
+    environment = find_engine(plan.engine)
+    if environment is None:
+        return
+    arguments = load_arguments(environment)
+    problems = [
+        SelfhostError(f"{deployment.name}: engine_args: {problem}")
+        for deployment in plan.deployments
+        for problem in validate(arguments, deployment.engine_args)
+    ]
+    if problems:
+        raise PlanError(problems)
 
 
 def _refuse_exposure(manifest: Manifest) -> None:

@@ -13,6 +13,7 @@ class InstallEngine:
 
     kind: Literal["install"] = "install"
     engine: EngineBuild
+    needs_compiler: bool  # some engine compiles kernels when it starts
     cause: str
 
     @property

@@ -105,7 +105,7 @@ def _deployment(model: Model, found: Found, fit: Fit, ledger: Ledger) -> Deploym
         concurrency=model.concurrency,
         tensor_parallel_size=fit.sizing.tensor_parallel_size,
         gpu_memory_utilization=model.gpu_memory_utilization,
-        engine_args=dict(model.engine_args),
+        engine_args={**found.checkpoint.engine_args, **model.engine_args},
         replicas=tuple(
             _replica(f"{model.name}/{number}", model, fit, group, ledger) for number, group in enumerate(fit.groups)
         ),

@@ -40,7 +40,8 @@ def reconcile(plan: Plan, observed: ObservedState) -> tuple[Step, ...]:
 def _actions(plan: Plan, observed: ObservedState) -> Iterator[Action]:
     stops, starts = _replicas(plan, observed)
     if starts and not observed.engine_installed:
-        yield InstallEngine(engine=plan.engine, cause="not installed")
+        eager = all(each.engine_args.get("enforce-eager") is True for each in plan.deployments)
+        yield InstallEngine(engine=plan.engine, needs_compiler=not eager, cause="not installed")
     missing = observed.missing_weights or {}
     for label, checkpoint in {each.checkpoint.label: each.checkpoint for each in plan.deployments}.items():
         if missing.get(label):

@@ -20,14 +20,10 @@ END_SECONDS = 10.0
 KEPT_WORDS_BYTES = 8192  # of what a job says on standard error
 
 
-def install_command(engine: EngineBuild) -> tuple[str, ...]:
-    """The job that builds an engine's environment."""
-    return (sys.executable, "-P", "-m", "selfhost", "engine", "install", f"--vllm={engine.vllm_version}", "--json")
-
-
-async def install(engine: EngineBuild, report: Report) -> None:
+async def install(engine: EngineBuild, report: Report, *, needs_compiler: bool) -> None:
     """Build the environment of `engine`; raises `SelfhostError` with the job's reason."""
-    await _run(install_command(engine), report)
+    argv = [sys.executable, "-P", "-m", "selfhost", "engine", "install", f"--vllm={engine.vllm_version}", "--json"]
+    await _run(argv if needs_compiler else [*argv, "--no-compiler"], report)
 
 
 async def fetch(checkpoint: CheckpointRef, report: Report) -> None:

@@ -1,8 +1,9 @@
 """What is there, for reconcile: the running processes, the engine's environment, the weights."""
 
 from dataclasses import replace
+from pathlib import Path
 
-from selfhost.engines import environment
+from selfhost.engines import discover
 from selfhost.engines.environment import EngineEnvironment
 from selfhost.planner.plan import EngineBuild, Plan
 from selfhost.planner.reconcile import ObservedState
@@ -12,7 +13,8 @@ from selfhost.weights import missing_bytes
 
 def find_engine(engine: EngineBuild) -> EngineEnvironment | None:
     """The environment of `engine`, if it is there; raises `SelfhostError` when the manifest names one that is wrong."""
-    return environment.find(engine.vllm_version, engine.platform, python=engine.python)
+    python = Path(engine.python) if engine.python else None
+    return discover.find(engine.vllm_version, engine.platform, python=python)
 
 
 def observe(plan: Plan, status: ManagerStatus | None) -> ObservedState:

@@ -5,8 +5,9 @@ import logging
 import os
 
 from selfhost import paths
-from selfhost.engines.arguments import load_arguments
+from selfhost.engines.arguments import validate_argv
 from selfhost.engines.command import Command
+from selfhost.engines.environment import load_arguments
 from selfhost.engines.vllm import Launch, serve_command
 from selfhost.errors import SelfhostError
 from selfhost.planner.actions import Action, FetchWeights, InstallEngine, ServeGateway, StartReplica, StopReplica
@@ -29,8 +30,8 @@ async def perform(action: Action, fleet: Fleet) -> None:
     """Carry out `action`; raises `SelfhostError`, already told to everybody, when it fails."""
     try:
         match action:
-            case InstallEngine(engine=engine):
-                await jobs.install(engine, lambda progress: _report(fleet, ENGINE, progress))
+            case InstallEngine(engine=engine, needs_compiler=compiler):
+                await jobs.install(engine, lambda progress: _report(fleet, ENGINE, progress), needs_compiler=compiler)
                 fleet.tell(Event(subject=ENGINE, state="installed", cause=action.resource))
             case FetchWeights():
                 await _fetch(action, fleet)
@@ -92,14 +93,18 @@ def _command(replica: ReplicaSupervisor, fleet: Fleet) -> Command:
         api_key=fleet.api_key,
         drain_seconds=DRAIN_SECONDS,
     )
-    return serve_command(
+    arguments = load_arguments(environment)
+    command = serve_command(
         replica.deployment,
         replica.replica,
         replica.engine.platform,
         launch,
-        arguments=load_arguments(environment.arguments),
+        arguments=arguments,
         inherited=os.environ,
     )
+    if problems := validate_argv(arguments, command.argv[2:]):  # a typo would cost the engine half a minute
+        raise SelfhostError(f"the engine would refuse its command line: {problems[0]}", hint="selfhost check")
+    return command
 
 
 def _report(fleet: Fleet, subject: str, progress: Progress) -> None:
