@@ -15,6 +15,22 @@ from selfhost.cli import main
 NVML = Path(__file__).parent / "fakes/nvml"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write what is now into the golden files")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """`golden(path, text)`: the file at `path` holds exactly `text`; --update-golden makes it so."""
+
+    def check(path: Path, text: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.write_text(text)
+        assert text == path.read_text(), f"{path} differs; if it should, run again with --update-golden"
+
+    return check
+
+
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Point every directory of selfhost into a short private folder (unix sockets have 107 bytes for their path)."""

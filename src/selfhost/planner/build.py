@@ -120,7 +120,7 @@ def _replica(name: str, model: Model, fit: Fit, group: tuple[Device, ...], ledge
     spare = 0 if on_cpu else min(ledger.share(member, model.gpu_memory_utilization) for member in group)
     budget_bytes, utilization = needed + spare, None
     if not on_cpu:
-        steps = budget_bytes * UTILIZATION_STEPS // device.total.bytes
+        steps = (budget_bytes + 1) * UTILIZATION_STEPS // device.total.bytes  # + 1: 92 % is 0.92, not 0.9199
         utilization = steps / UTILIZATION_STEPS
         budget_bytes = device.total.bytes * steps // UTILIZATION_STEPS
     kv_bytes = budget_bytes - sizing.fixed_bytes

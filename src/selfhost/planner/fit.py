@@ -1,6 +1,8 @@
 """How one model fits the devices that are left: at which tensor parallel size, how long, and where. Pure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from selfhost.catalog.model import Checkpoint
 from selfhost.errors import BlockedError
@@ -8,7 +10,7 @@ from selfhost.manifest.schema import Model
 from selfhost.planner.parallelism import tensor_parallel_sizes
 from selfhost.planner.placement import Kind, Ledger
 from selfhost.planner.plan import Platform
-from selfhost.planner.refusal import does_not_fit
+from selfhost.planner.refusal import Tried, does_not_fit
 from selfhost.planner.sizing import UNSIZED_ARGUMENTS, Sizing, size
 
 SHORTEST_USEFUL = 1024  # tokens: a context below this answers nobody, so it is refused rather than chosen
@@ -44,7 +46,10 @@ def find_fit(model: Model, checkpoint: Checkpoint, platform: Platform, ledger: L
                 causes=(*length_cause, *_split_cause(model, sizing, "the smallest that fits")),
             )
     if model.max_model_len is None:
-        lengths = [sizing.longest_fit(_offer(model, sizing, ledger), model.concurrency) for sizing in sizings]
+        lengths = [
+            sizing.longest_fit(_offer(model, sizing, ledger, replicas=model.replicas), model.concurrency)
+            for sizing in sizings
+        ]
         longest = max(lengths)
         sizing = sizings[lengths.index(longest)]
         if longest >= SHORTEST_USEFUL and (groups := _place(model, sizing, longest, ledger)):
@@ -57,8 +62,19 @@ def find_fit(model: Model, checkpoint: Checkpoint, platform: Platform, ledger: L
                     *_split_cause(model, sizing, "the one that holds the longest requests"),
                 ),
             )
-    offers = [_offer(model, sizing, ledger) for sizing in sizings]
-    raise does_not_fit(model, checkpoint, wanted, list(zip(sizings, offers, strict=True)))
+    raise does_not_fit(
+        model,
+        checkpoint,
+        wanted,
+        [
+            Tried(
+                sizing=sizing,
+                left_bytes=_offer(model, sizing, ledger, replicas=1),
+                replicas=_room_for(model, sizing, wanted, ledger),
+            )
+            for sizing in sizings
+        ],
+    )
 
 
 def _refuse_impossible(model: Model, checkpoint: Checkpoint) -> None:
@@ -105,27 +121,35 @@ def _sizings(model: Model, checkpoint: Checkpoint, platform: Platform, ledger: L
 
 def _place(model: Model, sizing: Sizing, max_model_len: int, ledger: Ledger) -> tuple[Kind, ...] | None:
     """The devices of every replica, promised in `ledger`; None, and nothing promised, when one does not fit."""
-    needed = sizing.needed_bytes(max_model_len, model.concurrency)
     trial = ledger.copy()
-    groups = []
-    for _ in range(model.replicas):
-        group = trial.find(
-            sizing.kind,
-            needed_bytes=needed,
-            utilization=model.gpu_memory_utilization,
-            count=sizing.tensor_parallel_size,
-        )
-        if group is None:
-            return None
-        trial.promise(group, needed)
-        groups.append(group)
+    groups = tuple(islice(_groups(model, sizing, max_model_len, trial), model.replicas))
+    if len(groups) < model.replicas:
+        return None
     ledger.promised = trial.promised
-    return tuple(groups)
+    return groups
 
 
-def _offer(model: Model, sizing: Sizing, ledger: Ledger) -> int:
-    """What each device has left for this split when every replica has devices of its own."""
-    count = sizing.tensor_parallel_size * model.replicas
+def _groups(model: Model, sizing: Sizing, max_model_len: int, ledger: Ledger) -> Iterator[Kind]:
+    """The devices of one replica after another, promised in `ledger`, as long as there is room."""
+    needed = sizing.needed_bytes(max_model_len, model.concurrency)
+    while group := ledger.find(
+        sizing.kind,
+        needed_bytes=needed,
+        utilization=model.gpu_memory_utilization,
+        count=sizing.tensor_parallel_size,
+    ):
+        ledger.promise(group, needed)
+        yield group
+
+
+def _room_for(model: Model, sizing: Sizing, max_model_len: int, ledger: Ledger) -> int:
+    """How many of the model's replicas have room."""
+    return len(list(islice(_groups(model, sizing, max_model_len, ledger.copy()), model.replicas)))
+
+
+def _offer(model: Model, sizing: Sizing, ledger: Ledger, *, replicas: int) -> int:
+    """What each device has left for this split when each of `replicas` has devices of its own."""
+    count = sizing.tensor_parallel_size * replicas
     return ledger.largest_offer(sizing.kind, model.gpu_memory_utilization, count)
 
 
