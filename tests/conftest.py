@@ -1,9 +1,12 @@
 """What every test gets: homes and a machine of its own, no network surprises, and the command line as a function."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from selfhost.cli import main
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `fakes`: test folders are no packages
+from fakes.hub import Hub
 
 NVML = Path(__file__).parent / "fakes/nvml"
 
@@ -140,3 +146,45 @@ class CommandLine:
 @pytest.fixture
 def selfhost(capsys: pytest.CaptureFixture[str]) -> CommandLine:
     return CommandLine(capsys)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub of this test, empty; the processes that the test starts talk to it (the client reads it at import)."""
+    with Hub() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        monkeypatch.setenv("HF_HUB_DISABLE_UPDATE_CHECK", "1")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+        yield served
+
+
+class Program:
+    """`selfhost ARGS...` in a process of its own, in the folder of the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *args: str | Path, timeout: float = 50, **env: str) -> Ran:
+        argv = [sys.executable, "-m", "selfhost", *map(str, args)]
+        ran = subprocess.run(
+            argv,
+            cwd=self.folder,
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+    def manifest(self, text: str) -> Path:
+        """Write models.yaml."""
+        path = self.folder / "models.yaml"
+        path.write_text(textwrap.dedent(text))
+        return path
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path)

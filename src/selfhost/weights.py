@@ -60,8 +60,8 @@ def fetch_command(checkpoint: CheckpointRef) -> tuple[str, ...]:
 
 def fetch(repo: str, commit: str, report: Report) -> None:
     """Fetch the serving files of `repo` at `commit` into the Hub cache; raises `SelfhostError` with the reason."""
+    import httpx2
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     from selfhost.catalog import huggingface
@@ -75,7 +75,7 @@ def fetch(repo: str, commit: str, report: Report) -> None:
     watcher.start()
     try:
         snapshot_download(repo, revision=commit, allow_patterns=list(files))
-    except (HfHubHTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise explain(error, repo, commit) from error
     finally:
         finished.set()

@@ -132,8 +132,8 @@ REFUSALS = {
         {"max_model_len": 4096},
         "Qwen/Qwen3-32B",
         (
-            "needs 33.8 GiB on each of 2 GPUs (30.5 GiB weights, 2.8 GiB reserve, 514 MiB KV cache for 1 × 4,096 tokens); "
-            "22.1 GiB is left"
+            "needs 33.8 GiB on each of 2 GPUs (30.5 GiB weights, 2.8 GiB reserve, 514 MiB KV cache for "
+            "1 × 4,096 tokens); 22.1 GiB is left"
         ),
         "would fit: 4 empty GPUs like this (NVIDIA GeForce RTX 4090)",
     ),

@@ -4,6 +4,7 @@ What was read is kept by commit under `$SELFHOST_HOME/catalog`, so that a second
 branch points to, and nothing at all for a pinned commit or with HF_HUB_OFFLINE.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx2
 from huggingface_hub import HfApi, constants, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 
 from selfhost import atomic, paths
 from selfhost.catalog.config import parse_config
@@ -55,18 +57,28 @@ def _resolve(repo: str, revision: str) -> str:
     if COMMIT.fullmatch(revision):
         return revision
     if constants.is_offline_mode():
-        ref = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs" / revision
-        try:
-            return ref.read_text().strip()
-        except OSError as error:
-            raise BlockedError(
-                f"HF_HUB_OFFLINE is set and the cache does not know which commit of {repo} '{revision}' is",
-                hint="unset HF_HUB_OFFLINE, or write the 40-digit commit as `revision`",
-            ) from error
+        return _last_known_commit(repo, revision)
     commit = _ask(lambda: HfApi().model_info(repo, revision=revision).sha, repo, revision)
     if commit is None:
         raise SelfhostError(f"the Hub names no commit for {repo}@{revision}", hint="try again later")
+    atomic.write_bytes(_ref_file(repo, revision), commit.encode())
     return commit
+
+
+def _last_known_commit(repo: str, revision: str) -> str:
+    """What `revision` meant when this machine last asked, by our own note or by the Hub client's."""
+    client_note = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs" / revision
+    for note in (_ref_file(repo, revision), client_note):
+        with contextlib.suppress(OSError):
+            return note.read_text().strip()
+    raise BlockedError(
+        f"HF_HUB_OFFLINE is set and the cache does not know which commit of {repo} '{revision}' is",
+        hint="unset HF_HUB_OFFLINE, or write the 40-digit commit as `revision`",
+    )
+
+
+def _ref_file(repo: str, revision: str) -> Path:
+    return paths.home_dir() / "catalog" / f"{repo.replace('/', '--')}@{revision.replace('/', '--')}.ref"
 
 
 def _facts_file(repo: str, commit: str) -> Path:
@@ -112,5 +124,5 @@ def _fetch_facts(repo: str, commit: str) -> dict[str, Any]:
 def _ask(question: Callable[[], T], repo: str, revision: str) -> T:
     try:
         return question()
-    except (HfHubHTTPError, HFValidationError, OSError, ConnectionError) as error:
+    except (httpx2.HTTPError, HFValidationError, OSError) as error:  # HfHubHTTPError is the first of these
         raise explain(error, repo, revision) from error

@@ -54,6 +54,8 @@ def read_file(path: Path) -> tuple[Tensor, ...]:
 
 def parse_header(header: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], int]:
     """The tensors of a header and the number of data bytes that must follow it; raises `ValueError` if unusable."""
+    if not isinstance(header, Mapping):
+        raise ValueError("its header is not a JSON object")
     tensors, end = [], 0
     for name, entry in header.items():
         if name == "__metadata__":
