@@ -20,6 +20,7 @@ def manager_log(name: str) -> Path:
     path = paths.make_private(paths.make_private(paths.state_dir(name)) / "logs") / "manager.log"
     if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
+    path.touch(mode=0o600)
     return path
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
+import select
 import signal
-import time
 from pathlib import Path
 
 import click
@@ -16,7 +16,6 @@ from selfhost.runtime.control_client import ControlClient, NoManagerError
 from selfhost.runtime.leftovers import end_leftovers, remove_runtime_dir
 
 END_SECONDS = 90.0  # draining, then the engines' own end
-POLL_SECONDS = 0.05
 
 
 @click.command(epilog=options.examples("selfhost down", "selfhost down --now"))
@@ -59,8 +58,12 @@ def _end_manager(client: ControlClient, *, as_json: bool, now: bool) -> bool:
 
 
 def _wait_for_end(pid: int) -> None:
-    deadline = time.monotonic() + END_SECONDS
-    while Path(f"/proc/{pid}").exists():
-        if time.monotonic() > deadline:
+    try:
+        ended = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not select.select([ended], [], [], END_SECONDS)[0]:
             raise TimedOutError(f"the manager (pid {pid}) does not end", hint="selfhost down --now")
-        time.sleep(POLL_SECONDS)
+    finally:
+        os.close(ended)

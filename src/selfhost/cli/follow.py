@@ -15,7 +15,8 @@ from selfhost.units import format_bytes, format_duration
 if TYPE_CHECKING:
     from rich.table import Table
 
-SETTLED = {"ready", "installed", "fetched", "ended"}
+SETTLED = {"ready", "installed", "fetched", "stopped", "ended"}
+UNSAID = {"settled"}  # for programs only
 BROKEN = {"failed", "host-fault", "backoff"}
 
 
@@ -53,6 +54,8 @@ class LineShow(Show):
     def event(self, event: Event) -> None:
         """Say it, unless it is progress that was told a moment ago."""
         now = time.monotonic()
+        if event.state in UNSAID:
+            return
         if event.level is Level.PROGRESS:
             state, told_at = self._moved.get(event.subject, ("", 0.0))
             if state == event.state and now - told_at < output.QUIET_SECONDS:
@@ -86,6 +89,8 @@ class LiveShow(Show):
 
     def event(self, event: Event) -> None:
         """Show it in its subject's line; a failure also stays above the lines."""
+        if event.state in UNSAID:
+            return
         if event.subject not in self._started or self._last[event.subject].state in SETTLED:
             self._started[event.subject] = event.time
         self._last[event.subject] = event

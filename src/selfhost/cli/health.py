@@ -32,7 +32,7 @@ def health(*, manifest_path: Path, model: str | None, url: str | None, timeout: 
     if url is None:
         manifest = load_manifest(manifest_path)
         name, url = manifest.name, base_url(manifest.gateway.listen.host, manifest.gateway.listen.port)
-    status = _ask(url, f"/readyz?model={quote(model, safe='')}" if model else "/readyz", timeout)
+    status = ask_readyz(url, model, timeout)
     if status == 404:
         raise NotReadyError(f"no model is called '{model}'", hint="selfhost ps")
     if status != 200:
@@ -41,8 +41,12 @@ def health(*, manifest_path: Path, model: str | None, url: str | None, timeout: 
     return ExitCode.OK
 
 
-def _ask(url: str, path: str, timeout: float) -> int:
-    """The HTTP status of GET `path`; straight to the gateway, never through a proxy of the environment."""
+def ask_readyz(url: str, model: str | None, timeout: float) -> int:
+    """The HTTP status of /readyz, for one model or all; straight to the gateway, never through a proxy.
+
+    Raises `NotReadyError` when nobody answers.
+    """
+    path = f"/readyz?model={quote(model, safe='')}" if model else "/readyz"
     try:
         address = urlsplit(url)
         connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=timeout)

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -12,12 +14,18 @@ from selfhost import logs
 from selfhost.cli import options, output
 from selfhost.cli.background import manager_log, start_in_background
 from selfhost.cli.follow import Show, make_show
-from selfhost.cli.next_steps import say_next_steps
+from selfhost.cli.health import ask_readyz
+from selfhost.cli.next_steps import base_url, say_next_steps
 from selfhost.cli.pipeline import Prepared, prepare
 from selfhost.cli.session import Outcome, Session
 from selfhost.errors import ExitCode, SelfhostError
+from selfhost.planner.routing import ReplicaState
 from selfhost.planner.text import render_steps
 from selfhost.runtime.control_client import ControlClient
+from selfhost.runtime.status import ManagerStatus
+
+GATEWAY_SECONDS = 10.0
+POLL_SECONDS = 0.05
 
 
 @click.command(
@@ -58,9 +66,26 @@ def _apply(session: Session, prepared: Prepared) -> None:
 def _report(outcome: Outcome, prepared: Prepared) -> int:
     for replica in outcome.given_up:
         output.error(SelfhostError(f"{replica.observed.replica.name}: {replica.cause}", hint=replica.hint))
+    _prove_the_way_in(outcome.status)
     if outcome.status.ready:
         say_next_steps(prepared.plan)
     return outcome.exit_code
+
+
+def _prove_the_way_in(status: ManagerStatus) -> None:
+    """Wait until the gateway, too, says that what is ready is ready: it learns of it a moment after the manager."""
+    if status.plan is None:
+        return
+    url = base_url(status.plan.gateway.host, status.plan.gateway.port)
+    ready = {each.observed.deployment.name for each in status.replicas if each.observed.state is ReplicaState.READY}
+    deadline = time.monotonic() + GATEWAY_SECONDS
+    for model in ready:
+        while ask_readyz(url, model, GATEWAY_SECONDS) != 200:
+            if time.monotonic() > deadline:
+                raise SelfhostError(
+                    f"{model} answers, but the gateway at {url} does not know it", hint="selfhost logs gateway"
+                )
+            time.sleep(POLL_SECONDS)
 
 
 class _Foreground:
@@ -82,9 +107,11 @@ class _Foreground:
             logs.configure(log)
             asked = asyncio.run(_serve(name, self._shown))
         self._shown.join()
+        if asked:  # what else went wrong meanwhile only means that everything was being stopped
+            return ExitCode.INTERRUPTED if asked is signal.SIGINT else ExitCode.OK
         if self._problem:
             raise self._problem
-        return ExitCode.INTERRUPTED if asked is signal.SIGINT else self._code
+        return self._code
 
     def _serve_the_reader(self) -> None:
         try:
@@ -97,7 +124,8 @@ class _Foreground:
             session.watch()
         except SelfhostError as error:
             self._problem = error
-            self._client.down(drain=False)
+            with suppress(SelfhostError):  # it may have ended already
+                self._client.down(drain=False)
 
 
 async def _serve(name: str, shown: threading.Thread) -> signal.Signals | None:

@@ -5,7 +5,6 @@ import http.client
 import json
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 from selfhost import __version__
@@ -141,20 +140,24 @@ class EventFeed:
 
     def __init__(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
         self._connection = connection
+        self._socket = connection.sock
         self._response = response
 
-    def __iter__(self) -> Iterator[Event]:
-        """Yield events until the manager ends or the feed is closed."""
+    def __iter__(self) -> "EventFeed":
+        return self
+
+    def __next__(self) -> Event:
+        """The next event; stops when the manager ends or the feed is closed."""
         try:
-            for line in self._response:
-                if line.endswith(b"\n"):  # a manager that is killed may leave half a line
-                    yield event_codec.validate_json(line)
-        except (OSError, http.client.HTTPException, ValueError):
-            return
+            line = self._response.readline()
+        except (OSError, http.client.HTTPException):
+            line = b""
+        if not line.endswith(b"\n"):  # a manager that is killed may leave half a line
+            self._connection.close()
+            raise StopIteration
+        return event_codec.validate_json(line)
 
     def close(self) -> None:
-        """End the feed."""
-        with contextlib.suppress(OSError):
-            if self._connection.sock:
-                self._connection.sock.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
+        """Wake the reader and end the feed."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)

@@ -25,6 +25,7 @@ from selfhost.runtime.status import ManagerStatus
 log = logging.getLogger(__name__)
 
 LOCK = "manager.lock"
+SETTLED = "settled"  # the state that tells followers to look once more
 
 
 class Manager:
@@ -124,6 +125,7 @@ class Manager:
         if listener:
             await self._fleet.open_gateway(listener)
         await carry_out(todo, self._perform, lambda action, problem: steps.skip(action, self._fleet, problem))
+        self._fleet.tell(Event(subject="manager", state=SETTLED, cause="nothing more to do"))
 
     async def _perform(self, action: Action) -> None:
         label = f"{action.kind} {action.resource}"

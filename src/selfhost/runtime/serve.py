@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from selfhost import logs
 from selfhost.errors import SelfhostError
+from selfhost.runtime.control import control_socket
 from selfhost.runtime.control_server import start_control_server
 from selfhost.runtime.manager import Manager
 
@@ -42,6 +43,7 @@ async def serve(name: str, *, started: Callable[[], None], hangup: Callable[[], 
     finally:
         lonely.cancel()
         await server.cleanup()
+        control_socket(name).unlink(missing_ok=True)
         manager.release()
     return asked[0] if asked else None
 

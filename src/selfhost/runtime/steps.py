@@ -38,6 +38,7 @@ async def perform(action: Action, fleet: Fleet) -> None:
             case StopReplica(replica=name, cause=cause):
                 await fleet.replicas[name].stop(cause)
                 del fleet.replicas[name]
+                fleet.tell(Event(subject=name, state="stopped", cause=cause))
                 if fleet.is_planned(name):
                     fleet.queue(name)
             case StartReplica(replica=name):
