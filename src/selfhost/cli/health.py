@@ -7,12 +7,8 @@ from urllib.parse import quote, urlsplit
 import click
 
 from selfhost.cli import options, output
-from selfhost.cli.next_steps import base_url
-from selfhost.cli.pipeline import running_status
+from selfhost.cli.address import base_url
 from selfhost.errors import ExitCode, NotReadyError
-from selfhost.manifest.load import load_manifest
-from selfhost.planner.routing import ReplicaState
-from selfhost.runtime.control_client import ControlClient
 
 
 @click.command(
@@ -30,6 +26,8 @@ def health(*, manifest_path: Path, model: str | None, url: str | None, timeout: 
     """Exit with 0 when the models answer and with 5 when they do not. Made for probes."""
     name = None
     if url is None:
+        from selfhost.manifest.load import load_manifest
+
         manifest = load_manifest(manifest_path)
         name, url = manifest.name, base_url(manifest.gateway.listen.host, manifest.gateway.listen.port)
     status = ask_readyz(url, model, timeout)
@@ -61,7 +59,10 @@ def ask_readyz(url: str, model: str | None, timeout: float) -> int:
 
 def _why(name: str | None) -> str:
     """Why it is not ready: the manager knows more than the probe tells."""
-    status = running_status(ControlClient(name)) if name else None
+    from selfhost.planner.routing import ReplicaState
+    from selfhost.runtime.control_client import ControlClient
+
+    status = ControlClient(name).status_if_running() if name else None
     replicas = status.replicas if status else ()
     waiting = [replica for replica in replicas if replica.observed.state is not ReplicaState.READY]
     return "; ".join(f"{each.observed.replica.name} is {each.observed.state}: {each.cause}" for each in waiting)

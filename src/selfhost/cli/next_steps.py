@@ -5,17 +5,11 @@ import json
 import socket
 
 from selfhost.cli import output
+from selfhost.cli.address import base_url
 from selfhost.cli.pipeline import key_store
 from selfhost.planner.plan import Plan
 
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (where a server that listens everywhere is reached)
 QUESTION = "What can you do?"
-
-
-def base_url(host: str, port: int) -> str:
-    """Where a client on this machine reaches the gateway."""
-    name = ANY_ADDRESS.get(host) or (f"[{host}]" if ":" in host else host)
-    return f"http://{name}:{port}"
 
 
 def say_next_steps(plan: Plan) -> None:

@@ -16,7 +16,7 @@ from selfhost.planner.build import Found, PlanError, build_plan
 from selfhost.planner.plan import Plan
 from selfhost.planner.reclaim import without_ours
 from selfhost.planner.source import choose_source
-from selfhost.runtime.control_client import ControlClient, NoManagerError
+from selfhost.runtime.control_client import ControlClient
 from selfhost.runtime.observe import find_engine
 from selfhost.runtime.status import ManagerStatus
 
@@ -39,7 +39,7 @@ def prepare(manifest_path: Path) -> Prepared:
     manifest = load_manifest(manifest_path)
     _refuse_exposure(manifest)
     client = ControlClient(manifest.name)
-    status = running_status(client)
+    status = client.status_if_running()
     inventory = without_ours(detect(), [each.observed for each in status.replicas] if status else [])
     found: dict[str, Found] = {}
     refusals: list[SelfhostError] = []
@@ -59,14 +59,6 @@ def prepare(manifest_path: Path) -> Prepared:
         client=client,
         status=status,
     )
-
-
-def running_status(client: ControlClient) -> ManagerStatus | None:
-    """The status of the manager that runs, None when none does."""
-    try:
-        return client.status()
-    except NoManagerError:
-        return None
 
 
 def key_store(manifest_name: str) -> KeyStore:

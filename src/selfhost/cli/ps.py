@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from selfhost.cli import options, output
-from selfhost.cli.pipeline import running_status
 from selfhost.manifest.load import load_manifest
 from selfhost.runtime.control import status_codec
 from selfhost.runtime.control_client import ControlClient
@@ -20,7 +19,7 @@ from selfhost.units import format_duration
 def ps(*, manifest_path: Path, as_json: bool) -> None:
     """Show what runs, in which state, since when and why."""
     name = load_manifest(manifest_path).name
-    status = running_status(ControlClient(name))
+    status = ControlClient(name).status_if_running()
     if as_json:
         output.json_document({"manager": status_codec.dump_python(status, mode="json") if status else None})
     elif status is None:

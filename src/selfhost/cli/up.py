@@ -12,10 +12,11 @@ import click
 
 from selfhost import logs
 from selfhost.cli import options, output
+from selfhost.cli.address import base_url
 from selfhost.cli.background import manager_log, start_in_background
 from selfhost.cli.follow import Show, make_show
 from selfhost.cli.health import ask_readyz
-from selfhost.cli.next_steps import base_url, say_next_steps
+from selfhost.cli.next_steps import say_next_steps
 from selfhost.cli.pipeline import Prepared, prepare
 from selfhost.cli.session import Outcome, Session
 from selfhost.errors import ExitCode, SelfhostError

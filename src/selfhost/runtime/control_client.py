@@ -63,6 +63,13 @@ class ControlClient:
         """How everything is; raises `NoManagerError` when no manager runs."""
         return status_codec.validate_json(self._ask("GET", "/v1/status"))
 
+    def status_if_running(self) -> ManagerStatus | None:
+        """How everything is; None when no manager runs."""
+        try:
+            return self.status()
+        except NoManagerError:
+            return None
+
     def manager_pid(self) -> int:
         """The process that listens on the control socket, of whatever version; raises `NoManagerError` for none."""
         connection = _Connection(self._path, ANSWER_SECONDS)
