@@ -15,6 +15,7 @@ from selfhost.errors import ExitCode, SelfhostError
 
 # verb: (module:attribute, short help). The help stands here so that `selfhost --help` imports no verb.
 VERBS: Mapping[str, tuple[str, str]] = {
+    "engine": ("selfhost.cli.engine:engine", "Install, list and remove engine environments."),
     "version": ("selfhost.cli.version:version", "Show the versions of selfhost and of what it uses."),
 }
 
