@@ -51,7 +51,7 @@ def make_wheel(folder: Path, *, name: str, version: str, command_line: str = COM
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         pass
 
 
@@ -129,9 +129,9 @@ def index(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
 
 
 @pytest.fixture
-def gate(isolated: Path, index: Index) -> Iterator[Path]:
+def gate(isolated: Path, index: Index) -> Path:
     """A FIFO at which the vLLM of the index stands still when it is verified, until somebody writes to it."""
     path = isolated / "gate"
     os.mkfifo(path)
     index.publish(COMMAND_LINE.replace("def main():", f"def main():\n    open({str(path)!r}).read()"))
-    yield path
+    return path

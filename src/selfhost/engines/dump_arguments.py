@@ -39,10 +39,11 @@ def capture() -> argparse.ArgumentParser:
     argparse.ArgumentParser.parse_args = stop_at_serve  # type: ignore[method-assign]
     sys.argv = ["vllm", "serve", "--help"]  # asked for help, vLLM also writes what its options mean
     try:
-        next(iter(entry_points(group="console_scripts", name="vllm"))).load()()
+        for script in entry_points(group="console_scripts", name="vllm"):
+            script.load()()
     except Parser as found:
         return found.parser
-    sys.exit("vLLM's command line has no `serve`")
+    sys.exit("there is no `vllm serve`")
 
 
 def describe(action: argparse.Action) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _suggestions(metavar: Any) -> list[str]:
 
 def _json_or_none(value: Any) -> Any:
     try:
-        return json.loads(json.dumps(value))
+        return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
         return None
 

@@ -108,5 +108,5 @@ def not_among(text: str, known: Iterable[str]) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The hint at the nearest of `known`, or nothing."""
-    near = get_close_matches(word, list(known), n=1)
+    near = get_close_matches(word, list(known), n=1) if re.search(r"[^\W\d]", word) else []  # 17 did not mean 1
     return f"; did you mean {near[0]}?" if near else ""

@@ -1,7 +1,6 @@
 """The proof that an environment works: vLLM imports in it, and says which arguments `vllm serve` takes."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from selfhost.engines import child
@@ -13,14 +12,7 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "
 _PLATFORM = {"cpu": {"VLLM_TARGET_DEVICE": "cpu"}}  # checked before all else by vllm/platforms/__init__.py
 
 
-def prove(
-    python: Path,
-    platform: str,
-    output: Path,
-    *,
-    hold: int | None = None,
-    wrote: Callable[[int], None] = lambda _: None,
-) -> None:
+def prove(python: Path, platform: str, output: Path, *, hold: int | None = None) -> None:
     """Import vLLM with `python` and write to `output` what `vllm serve` accepts (9 s on an idle box).
 
     Raises `SelfhostError` with vLLM's own last words.
@@ -30,7 +22,6 @@ def prove(
         cwd=output.parent,
         environ=environ(platform),
         hold=hold,
-        wrote=wrote,
     )
     if ended.code:
         raise SelfhostError(
