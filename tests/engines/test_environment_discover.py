@@ -9,7 +9,6 @@ from selfhost.engines import build, discover, environment
 from selfhost.errors import SelfhostError
 from selfhost.progress import Progress, ignore
 
-
 pytestmark = pytest.mark.usefixtures("index")
 
 
