@@ -108,7 +108,6 @@ def test_a_disk_that_becomes_full_is_a_sentence_with_numbers(isolated: Path, mon
     fake = isolated / "uv"
     fake.write_text(
         "#!/bin/sh\n"
-        f'[ "$1" = cache ] && echo {isolated} && exit 0\n'
         "echo 'error: Failed to download `opencv-python-headless==5.0.0.93`' >&2\n"
         "echo '  cause: failed to write to file `/d/.tmp/cv2.so`: No space left on device (os error 28)' >&2\n"
         "exit 1\n"
@@ -214,6 +213,25 @@ def test_what_cannot_be_built_is_refused(isolated: Path, version: str, platform:
     with pytest.raises(SelfhostError, match=message):
         build.build(version, platform, ignore)
     assert not (isolated / "home").exists()
+
+
+def test_what_is_downloaded_lies_on_the_disk_of_the_environments(isolated: Path, monkeypatch) -> None:
+    monkeypatch.delenv("UV_CACHE_DIR")
+    built = build.build("0.32.0", "cpu", ignore)
+    assert list((isolated / "home/cache/uv").glob("archive-*/*"))
+    linked = removal.remove(built.directory).linked_bytes
+    assert removal.remove_downloads() >= linked > 0
+    assert removal.remove_downloads() == 0
+
+
+def test_what_a_stopped_uv_left_half_unpacked_goes_with_the_next_build(isolated: Path, monkeypatch) -> None:
+    monkeypatch.delenv("UV_CACHE_DIR")
+    build.build("0.32.0", "cpu", ignore)
+    environment.directory("0.32.0", "cpu").joinpath("engine.json").unlink()  # as a kill -9 leaves it
+    half = isolated / "home/cache/uv/.tmpAbCdEf"
+    half.mkdir()
+    build.build("0.32.0", "cpu", ignore)
+    assert not half.exists()
 
 
 def test_removal_says_what_was_freed_and_what_uvs_cache_keeps(isolated: Path) -> None:

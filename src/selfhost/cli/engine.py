@@ -1,6 +1,7 @@
 """`selfhost engine`: install, list and remove the environments that engines run from."""
 
 import json
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -85,29 +86,34 @@ def list_(*, as_json: bool) -> None:
 
 @engine.command(epilog=options.examples(f"selfhost engine remove {versions.DEFAULT}", "selfhost engine remove --all"))
 @click.argument("version", required=False)
-@click.option("--all", "everything", is_flag=True, help="Every environment, and what interrupted builds left.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Every environment, what interrupted builds left, and all downloads."
+)
 def remove(*, version: str | None, everything: bool) -> None:
     """Remove an environment, unless something runs from it."""
-    import uv
-
     from selfhost.engines import removal
 
     if (version is None) != everything:
         raise click.UsageError("name one version, or say --all")
     existing = [path for path in environment.directories() if everything or path.name.startswith(f"vllm-{version}-")]
-    if not existing:
+    if not existing and not (everything and environment.download_cache().exists()):
         raise SelfhostError(
             "no engine environment is installed" if everything else f"vLLM {version} is not installed",
             hint="selfhost engine list",
         )
-    in_cache = 0
+    linked = 0
     for path in existing:
+        output.say(f"removing {path.name}")
         removed = removal.remove(path)
-        in_cache += removed.linked_bytes
-        output.say(f"removed {path.name}: {format_bytes(removed.freed_bytes)} freed")
-    if in_cache:
-        output.say(f"{format_bytes(in_cache)} stay in uv's cache, from which the next install takes them")
-        output.hint(f"{uv.find_uv_bin()} cache clean")
+        linked += removed.linked_bytes
+        output.say(f"  {format_bytes(removed.freed_bytes)} freed")
+    if everything:
+        output.say("removing what was downloaded")
+        output.say(f"  {format_bytes(removal.remove_downloads())} freed")
+    elif linked:
+        output.say(f"  {format_bytes(linked)} of downloads are kept: the next install starts from them")
+        if environment.download_cache().exists():
+            output.hint("selfhost engine remove --all frees them too")
 
 
 def _fields(found: EngineEnvironment) -> dict[str, Any]:
@@ -117,19 +123,22 @@ def _fields(found: EngineEnvironment) -> dict[str, Any]:
 
 @contextmanager
 def _telling(*, as_json: bool) -> Iterator[Report]:
-    """A report as lines of JSON, or for people: a line per step, and on a terminal the moving bytes in place."""
+    """A report as lines of JSON; or for people, a line per step and per tenth of the bytes, on a terminal in place."""
     live = sys.stderr.isatty()
     clear = "\r\033[K" if live else ""
-    told = ""
+    tenths = 0
 
     def tell(progress: Progress) -> None:
-        nonlocal told
-        if progress.done_bytes is not None and live:
-            amount = f"{format_bytes(progress.done_bytes)} of about {format_bytes(progress.total_bytes or 0)}"
-            click.echo(f"{clear}  {amount}, {progress.message}"[:100], err=True, nl=False)
-        elif (line := f"{progress.phase}: {progress.message}") != told:
-            click.echo(clear + line, err=True)
-            told = line
+        nonlocal tenths
+        if progress.done_bytes is None or not progress.total_bytes:
+            click.echo(f"{clear}{progress.phase}: {progress.message}", err=True)
+            return
+        reached = 10 * progress.done_bytes // progress.total_bytes
+        if live or reached > tenths:
+            amount = f"{format_bytes(progress.done_bytes)} of about {format_bytes(progress.total_bytes)}"
+            line = f"{clear}  {amount}, {progress.message}"
+            click.echo(line[: shutil.get_terminal_size().columns] if live else line, err=True, nl=not live)
+            tenths = reached
 
     def print_json(progress: Progress) -> None:
         click.echo(progress.to_json())
@@ -147,7 +156,7 @@ def _ends_cleanly() -> Iterator[None]:
 
     def stop(number: int, frame: object) -> NoReturn:
         del frame
-        raise SelfhostError(f"stopped by {signal.Signals(number).name}; the unfinished environment was removed")
+        raise SelfhostError(f"stopped by {signal.Signals(number).name}; nothing unfinished was left behind")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:

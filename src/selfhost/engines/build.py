@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uv
@@ -19,6 +19,10 @@ from selfhost.engines.sources import Network, Source
 from selfhost.errors import BlockedError, SelfhostError
 from selfhost.progress import Progress, Report
 from selfhost.units import format_bytes
+
+PRUNE_SECONDS = 10
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def build(version: str, platform: str, report: Report, *, needs_compiler: bool = True) -> EngineEnvironment:
@@ -75,20 +79,26 @@ class _Steps:
 
     def start(self, phase: str, message: str) -> None:
         """Tell what begins."""
-        self._phase = phase
+        self._phase, self._message = phase, message
         self._tell(message, None)
 
     def uv(self, command: Sequence[str]) -> child.Ended:
-        """Run uv, telling which package it fetches and how many bytes it has written."""
+        """Run uv, telling what it downloads and how many bytes it has written; raises `OSError` when a disk is full."""
         before = self._written
+        pending: dict[str, str] = {}
 
         def heard(line: str) -> None:
-            if line.startswith("Downloading "):
-                self._tell(line[0].lower() + line[1:], self._written)
+            word, _, rest = line.strip().partition(" ")
+            if word == "Downloading":  # `Downloading torch (181.6MiB)`, later `Downloaded torch`
+                pending[rest.partition(" ")[0]] = rest
+            elif word == "Downloaded":
+                pending.pop(rest, None)
 
         def wrote(count: int) -> None:
             self._written = before + count
-            self._tell(self._message, self._written)
+            more = f" and {len(pending) - 2} more" if len(pending) > 2 else ""
+            message = f"downloading {', '.join(list(pending.values())[:2])}{more}" if pending else self._message
+            self._tell(message, self._written)
 
         ended = child.run(
             [uv.find_uv_bin(), *command, "--color", "never"],
@@ -98,24 +108,24 @@ class _Steps:
             heard=heard,
             wrote=wrote,
         )
-        if ended.code and any("os error 28" in line for line in ended.lines):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for number in _FULL:
+            if ended.code and any(f"(os error {number})" in line for line in ended.lines):
+                raise OSError(number, os.strerror(number))
         return ended
 
     def rooms(self) -> tuple[prerequisites.Room, ...]:
         """The disks that this build writes to."""
-        ran = subprocess.run(
-            [uv.find_uv_bin(), "cache", "dir"],
-            cwd=self.directory.parent,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return prerequisites.rooms(self.directory, Path(ran.stdout.strip()))
+        return prerequisites.rooms(self.directory, Path(self.environ["UV_CACHE_DIR"]))
+
+    def sweep(self) -> None:
+        """Remove an unfinished environment, and the half-unpacked wheels that a stopped uv leaves in its cache."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if self.environ["UV_CACHE_DIR"] == str(environment.download_cache()):  # another one is not ours to clean
+            prune = [uv.find_uv_bin(), "cache", "prune", "--quiet"]
+            with suppress(subprocess.TimeoutExpired):  # it waits for other builds, and is no reason to wait for them
+                subprocess.run(prune, cwd="/", env=self.environ, check=False, timeout=PRUNE_SECONDS)
 
     def _tell(self, message: str, done_bytes: int | None) -> None:
-        self._message = message
         total = None if done_bytes is None else max(done_bytes, prerequisites.DISK_BYTES)
         self._report(Progress(phase=self._phase, message=message, done_bytes=done_bytes, total_bytes=total))
 
@@ -123,13 +133,14 @@ class _Steps:
 @contextmanager
 def _removed_unless_finished(steps: _Steps) -> Iterator[None]:
     """An empty directory to build in, removed again when the build does not come to its end."""
-    shutil.rmtree(steps.directory, ignore_errors=True)  # what a killed build left
     try:
+        if steps.directory.exists():
+            steps.sweep()  # what a killed build left
         steps.directory.mkdir()
         yield
     except BaseException as error:
-        shutil.rmtree(steps.directory, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        steps.sweep()
+        if isinstance(error, OSError) and error.errno in _FULL:
             raise _disk_full(steps) from error
         raise
 
@@ -215,4 +226,5 @@ def _disk_full(steps: _Steps) -> BlockedError:
 
 def _inherited() -> dict[str, str]:
     """Our environment for uv, without the virtual environment that selfhost itself may run in."""
-    return {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "CONDA_PREFIX"}}
+    kept = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "CONDA_PREFIX"}}
+    return {"UV_CACHE_DIR": str(environment.download_cache()), **kept}

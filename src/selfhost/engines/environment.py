@@ -42,6 +42,11 @@ def directory(version: str, platform: str) -> Path:
     return _engines() / f"vllm-{version}-{platform}"
 
 
+def download_cache() -> Path:
+    """Where uv keeps what it downloaded: on the disk of the environments, so that it can link instead of copy."""
+    return paths.home_dir() / "cache" / "uv"
+
+
 def find_built(version: str, platform: str) -> EngineEnvironment | None:
     """The environment that selfhost built for vLLM `version` on `platform`, if it is there and whole."""
     return read(directory(version, platform))
@@ -65,7 +70,7 @@ def read(path: Path) -> EngineEnvironment | None:
     """
     try:
         document = json.loads((path / "engine.json").read_bytes())
-        newer = document["format_version"] > FORMAT_VERSION
+        newer, home = document["format_version"] > FORMAT_VERSION, Path(document["directory"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
     if newer:
@@ -74,7 +79,7 @@ def read(path: Path) -> EngineEnvironment | None:
         )
     # `vllm` names its interpreter by absolute path, and that is a link to the Python it was built on: an environment
     # that was moved, or whose Python was uninstalled, must be built again.
-    works = document["directory"] == str(path) and python_in(path).exists() and executable_in(path).exists()
+    works = home.resolve() == path.resolve() and python_in(path).exists() and executable_in(path).exists()
     return of_directory(path, document) if works else None
 
 

@@ -17,7 +17,12 @@ def exclusive(directory: Path, on_wait: Callable[[], None]) -> Iterator[int]:
     directory, which comes and goes, and stays: removing it would let two processes lock two files of one name.
     """
     path = directory.with_name(f".{directory.name}.lock")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SelfhostError(
+            f"cannot write {path}: {error.strerror}", hint="set SELFHOST_HOME to a directory that you can write"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -43,6 +43,16 @@ def remove(directory: Path) -> Removed:
         return Removed(freed_bytes=freed, linked_bytes=linked)
 
 
+def remove_downloads() -> int:
+    """Remove uv's cache, if it is the one that selfhost keeps; tell how many bytes that freed."""
+    cache = environment.download_cache()
+    if not cache.exists():
+        return 0
+    freed = environment.disk_bytes(cache)
+    shutil.rmtree(cache)
+    return freed
+
+
 def processes_from(directory: Path) -> tuple[int, ...]:
     """The processes that run code of the environment in `directory`, as far as this user may see.
 
