@@ -114,8 +114,11 @@ def test_a_disk_that_becomes_full_is_a_sentence_with_numbers(isolated: Path, mon
     )
     fake.chmod(0o700)
     monkeypatch.setattr(uv, "find_uv_bin", lambda: str(fake))
+    monkeypatch.delenv("UV_CACHE_DIR")
+    (isolated / "home/cache/uv/archive").mkdir(parents=True)
     with pytest.raises(BlockedError, match=r"the disk became full .*: /.* has .* free and needs 0 B"):
         build.build("0.32.0", "cpu", ignore)
+    assert not (isolated / "home/cache/uv").exists()
     assert _left_in(isolated) == [".vllm-0.32.0-cpu.lock"]
 
 

@@ -60,7 +60,7 @@ def build(version: str, platform: str, report: Report, *, needs_compiler: bool =
             origin = _install(steps, version, network)
             steps.start("verifying", "importing vLLM and reading its arguments")
             _repair(steps, version)
-            proof.prove(environment.python_in(directory), platform, directory / "arguments.json", hold=held)
+            steps.prove(platform)
             return environment.finish(
                 directory, vllm_version=version, platform=platform, origin=origin, built=time.time()
             )
@@ -113,17 +113,33 @@ class _Steps:
                 raise OSError(number, os.strerror(number))
         return ended
 
+    def runs(self, code: str) -> bool:
+        """Whether the environment's Python runs `code`."""
+        argv = [environment.python_in(self.directory), "-c", code]
+        environ = proof.environ("cpu")
+        return child.run(argv, cwd=self.directory, environ=environ, hold=self._held).code == 0
+
+    def prove(self, platform: str) -> None:
+        """Import vLLM and write arguments.json."""
+        python, output = environment.python_in(self.directory), self.directory / "arguments.json"
+        proof.prove(python, platform, output, hold=self._held)
+
     def rooms(self) -> tuple[prerequisites.Room, ...]:
         """The disks that this build writes to."""
         return prerequisites.rooms(self.directory, Path(self.environ["UV_CACHE_DIR"]))
 
-    def sweep(self) -> None:
-        """Remove an unfinished environment, and the half-unpacked wheels that a stopped uv leaves in its cache."""
+    def sweep(self, *, downloads: bool = False) -> None:
+        """Remove an unfinished environment, and what a stopped uv leaves half unpacked, or all `downloads`."""
         shutil.rmtree(self.directory, ignore_errors=True)
-        if self.environ["UV_CACHE_DIR"] == str(environment.download_cache()):  # another one is not ours to clean
-            prune = [uv.find_uv_bin(), "cache", "prune", "--quiet"]
-            with suppress(subprocess.TimeoutExpired):  # it waits for other builds, and is no reason to wait for them
-                subprocess.run(prune, cwd="/", env=self.environ, check=False, timeout=PRUNE_SECONDS)
+        cache = environment.download_cache()
+        if self.environ["UV_CACHE_DIR"] != str(cache):
+            return  # not ours to clean
+        if downloads:
+            shutil.rmtree(cache, ignore_errors=True)
+            return
+        prune = [uv.find_uv_bin(), "cache", "prune", "--quiet"]
+        with suppress(subprocess.TimeoutExpired):  # it waits for other builds, and is no reason to wait for them
+            subprocess.run(prune, cwd="/", env=self.environ, check=False, timeout=PRUNE_SECONDS)
 
     def _tell(self, message: str, done_bytes: int | None) -> None:
         total = None if done_bytes is None else max(done_bytes, prerequisites.DISK_BYTES)
@@ -139,8 +155,9 @@ def _removed_unless_finished(steps: _Steps) -> Iterator[None]:
         steps.directory.mkdir()
         yield
     except BaseException as error:
-        steps.sweep()
-        if isinstance(error, OSError) and error.errno in _FULL:
+        full = isinstance(error, OSError) and error.errno in _FULL
+        steps.sweep(downloads=full)  # a full disk hurts everything else on the box
+        if full:
             raise _disk_full(steps) from error
         raise
 
@@ -173,11 +190,9 @@ def _resolve(steps: _Steps, version: str, network: Network) -> Source:
 
 def _repair(steps: _Steps, version: str) -> None:
     """Make an installation whole whose packages come from an ordinary index instead of vLLM's and PyTorch's own."""
-    python = environment.python_in(steps.directory)
     # Built for another torch (the ordinary index has the CUDA builds), torchvision and its kin fail at import, and
     # transformers imports what is installed.
-    tried = child.run([python, "-c", "import torchvision"], cwd=steps.directory, environ=proof.environ("cpu"))
-    if tried.code:
+    if not steps.runs("import torchvision"):
         _must(
             steps.uv(sources.uninstall_command("torchvision", "torchaudio", "torchcodec")),
             "uv cannot remove packages that do not work",
