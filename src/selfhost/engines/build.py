@@ -115,9 +115,8 @@ class _Steps:
 
     def runs(self, code: str) -> bool:
         """Whether the environment's Python runs `code`."""
-        argv = [environment.python_in(self.directory), "-c", code]
-        environ = proof.environ("cpu")
-        return child.run(argv, cwd=self.directory, environ=environ, hold=self._held).code == 0
+        python, environ = environment.python_in(self.directory), proof.environ("cpu")
+        return child.run([python, "-c", code], cwd=self.directory, environ=environ, hold=self._held).code == 0
 
     def prove(self, platform: str) -> None:
         """Import vLLM and write arguments.json."""
