@@ -42,7 +42,7 @@ def engine_home() -> Path:
     """The home with the one real vLLM that all tests of all runs share: this user's, or $SELFHOST_TEST_ENGINES."""
     home = Path(os.environ.get("SELFHOST_TEST_ENGINES") or paths.home_dir()).absolute()
     subprocess.run(
-        [sys.executable, "-m", "selfhost", "engine", "install"],
+        [sys.executable, "-m", "selfhost", "engine", "install", "--no-compiler"],  # all tests run --enforce-eager
         env={**os.environ, "SELFHOST_HOME": str(home)},
         check=True,
     )

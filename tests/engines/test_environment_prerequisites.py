@@ -34,8 +34,10 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
     assert caught.value.message == (
         "vLLM 0.32.0 for CPU cannot be installed here:\n"
         "  libnuma.so.1 is missing, which its kernels link\n"
-        "  g++ is missing, which compiles kernels when a model starts\n"
-        "  Python.h is missing, which compiled kernels include\n"
+        "  g++ is missing, which compiles kernels when a model starts"
+        " (not with enforce_eager for every model, and --no-compiler)\n"
+        "  Python.h is missing, which compiled kernels include"
+        " (not with enforce_eager for every model, and --no-compiler)\n"
         "  the disk of /data/engines has 1 GiB free, and 2 GiB are needed"
     )
     assert caught.value.hint == (

@@ -69,6 +69,7 @@ def require(machine: Machine, rooms: Sequence[Room], version: str, *, needs_comp
 def find_problems(machine: Machine, rooms: Sequence[Room], *, needs_compiler: bool) -> Iterator[Problem]:
     """Everything that is missing."""
     elsewhere = "run it on another machine, or set engine.python to an environment with a vLLM of your own"
+    eager = " (not with enforce_eager for every model, and --no-compiler)"
     if machine.system != "Linux" or machine.architecture not in ARCHITECTURES:
         yield Problem(
             sentence=f"there is no wheel for {machine.system} on {machine.architecture},"
@@ -89,9 +90,9 @@ def find_problems(machine: Machine, rooms: Sequence[Room], *, needs_compiler: bo
     if not machine.libnuma:
         yield Problem(sentence="libnuma.so.1 is missing, which its kernels link", package="libnuma1")
     if needs_compiler and not machine.compiler:
-        yield Problem(sentence="g++ is missing, which compiles kernels when a model starts", package="g++")
+        yield Problem(sentence=f"g++ is missing, which compiles kernels when a model starts{eager}", package="g++")
     if needs_compiler and not machine.python_headers:
-        yield Problem(sentence="Python.h is missing, which compiled kernels include", package="python3-dev")
+        yield Problem(sentence=f"Python.h is missing, which compiled kernels include{eager}", package="python3-dev")
     for room in rooms:
         if room.free_bytes < room.needed_bytes:
             yield Problem(
