@@ -13,7 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from selfhost import paths
 from selfhost.cli import main
+from selfhost.engines import environment, versions
+from selfhost.engines.environment import EngineEnvironment
+
+ENGINE_TIMEOUT_SECONDS = 900  # of a test that may have to download and build vLLM first
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "engine_home" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(ENGINE_TIMEOUT_SECONDS))
+
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `fakes`: test folders are no packages
 from fakes.hub import Hub
@@ -48,6 +60,27 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     Machine(root / "host_root").build()
     yield root
     shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def engine_home() -> Path:
+    """The home with the one real vLLM that all tests of all runs share: this user's, or $SELFHOST_TEST_ENGINES."""
+    home = Path(os.environ.get("SELFHOST_TEST_ENGINES") or paths.home_dir()).absolute()
+    subprocess.run(
+        [sys.executable, "-m", "selfhost", "engine", "install", "--no-compiler"],  # all tests run --enforce-eager
+        env={**os.environ, "SELFHOST_HOME": str(home)},
+        check=True,
+    )
+    return home
+
+
+@pytest.fixture
+def engine_environment(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> EngineEnvironment:
+    """The real vLLM; the test's $SELFHOST_HOME is the shared one, so that what it starts finds it too."""
+    monkeypatch.setenv("SELFHOST_HOME", str(engine_home))
+    found = environment.find_built(versions.DEFAULT, "cpu")
+    assert found
+    return found
 
 
 @dataclass(frozen=True)
