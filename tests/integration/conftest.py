@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,16 +18,6 @@ from selfhost.engines import environment
 
 FAKE = Path(__file__).parents[1] / "fakes/engine/vllm.py"
 ARGUMENTS = Path(__file__).parents[1] / "data/vllm-0.32.0-arguments.json"
-
-
-def wait_for(condition: Callable[[], object], *, seconds: float = 20, what: str = "") -> object:
-    """The first true value of `condition`; fails the test when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds} s for {what or condition}")
-        time.sleep(0.02)
-    return value
 
 
 def free_port() -> int:

@@ -13,7 +13,7 @@ import pexpect
 import psutil
 import pytest
 
-from .conftest import wait_for
+from fixtures.waiting import wait_for
 
 
 def test_up_serves_and_down_leaves_nothing(box) -> None:
