@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfhost import paths
+from selfhost import atomic, paths
 from selfhost.engines import arguments
 from selfhost.errors import SelfhostError
 
@@ -118,7 +118,7 @@ def finish(path: Path, *, vllm_version: str, platform: str, origin: str, built: 
         "built": built,
         "directory": str(path),
     }
-    write_whole(path / "engine.json", json.dumps(document, indent=1))
+    atomic.write_json(path / "engine.json", document)
     return of_directory(path, document)
 
 
@@ -131,16 +131,6 @@ def load_arguments(environment: EngineEnvironment) -> arguments.EngineArguments:
             f"cannot read what `vllm serve` accepts from {environment.arguments}: {error}",
             hint=f"`selfhost engine remove {environment.vllm_version}`, then `selfhost engine install`",
         ) from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write `path` so that it is there completely or not at all, through a crash of the machine too."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def disk_bytes(path: Path) -> int:
