@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfhost import demo
+from selfhost import demo, paths
 from selfhost.catalog.model import CheckpointKind, CheckpointRef
 from selfhost.errors import BlockedError, SelfhostError
 from selfhost.progress import Progress, Report
@@ -123,9 +123,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _repository_folder(checkpoint: CheckpointRef) -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE) / f"models--{checkpoint.location.replace('/', '--')}"
+    return paths.hub_cache_dir() / f"models--{checkpoint.location.replace('/', '--')}"
 
 
 def _files(checkpoint: CheckpointRef) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-HOST = re.compile(r"(?m)^host    .*$")  # the machine that runs the tests
+HOST = re.compile(r"(?m)^host    .*$(?:\ndisk    .*$)*")  # the machine that runs the tests
 
 # scenario: (exit code, standard output with the host's line cut, standard error)
 SHOWN = {
@@ -86,6 +86,12 @@ def test_the_host_stands_in_one_line(selfhost) -> None:
     )
 
 
+def test_the_disks_for_engines_and_weights_are_shown(selfhost, isolated: Path) -> None:
+    shown = selfhost("gpus").stdout
+    for purpose, folder in (("engines", "home"), ("weights", "hf_home/hub")):
+        assert re.search(rf"(?m)^disk    .+ of .+ free for {purpose} in {isolated}/{folder}$", shown)
+
+
 def test_hidden_gpus_are_mentioned(selfhost, nvml, monkeypatch) -> None:
     nvml("h100x8")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
@@ -98,6 +104,7 @@ def test_json_is_the_whole_inventory(selfhost, nvml) -> None:
     nvml("l4")
     ran = selfhost("gpus", "--json")
     document = json.loads(ran.stdout)
+    assert [set(disk) for disk in document.pop("disks")] == [{"purpose", "path", "total_bytes", "free_bytes"}] * 2
     assert set(document.pop("host")) == {"architecture", "cpu_count", "memory_total_bytes", "memory_available_bytes"}
     assert document == {
         "format_version": 1,

@@ -49,6 +49,9 @@ def _show(inventory: Inventory) -> None:
     if inventory.driver_version:
         output.data(f"driver  {inventory.driver_version}, CUDA {_version(inventory.cuda_version)} or older")
     output.data(f"host    {_describe(inventory.host)}")
+    for disk in inventory.disks:
+        free, total = format_bytes(disk.free_bytes), format_bytes(disk.total_bytes)
+        output.data(f"disk    {free} of {total} free for {disk.purpose} in {disk.path}")
 
 
 def _show_gpus(found: Sequence[Gpu]) -> None:

@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from selfhost import paths
 from selfhost.hardware import failures, nvidia, pci
+from selfhost.hardware.disks import read_disks
 from selfhost.hardware.failures import Failure
 from selfhost.hardware.host import read_host
 from selfhost.hardware.inventory import Accelerator, Gpu, Host, Inventory, UnusableGpu
@@ -26,13 +29,15 @@ def detect(
     answer = None  # asking costs a process, so only where there may be an answer
     if nvidia_present or nvidia.library_installed(root, environ):
         answer = nvidia.ask(deadline_seconds=deadline_seconds, environ=environ)
-    return assemble(
+    inventory = assemble(
         host=read_host(root),
         accelerators=accelerators,
         nvidia_present=nvidia_present,
         answer=answer or NvmlAnswer(),
         visible_devices=environ.get("CUDA_VISIBLE_DEVICES"),
     )
+    places = (("engines", paths.home_dir()), ("weights", paths.hub_cache_dir()))
+    return replace(inventory, disks=read_disks(places))
 
 
 def assemble(

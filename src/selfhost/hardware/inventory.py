@@ -47,6 +47,16 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """The disk under a folder that will hold much."""
+
+    purpose: str  # "engines" or "weights"
+    path: str  # the folder, which need not exist yet
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """Everything that a plan may be made of.
 
@@ -62,4 +72,5 @@ class Inventory:
     problem: str | None = None  # why the GPUs that are there cannot be used, as a sentence
     hint: str | None = None  # what to do about the problem
     unusable_gpus: tuple[UnusableGpu, ...] = ()
+    disks: tuple[Disk, ...] = ()
     hidden_gpu_count: int = 0  # GPUs that CUDA_VISIBLE_DEVICES hides from us and from every engine
