@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures.command_line", "fixtures.hub", "fixtures.machine", "fixtures.vllm"]
+pytest_plugins = ["fixtures.clone", "fixtures.command_line", "fixtures.hub", "fixtures.machine", "fixtures.vllm"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,15 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fixtures.ports import free_port
 from selfhost.engines import environment
 
 FAKE = Path(__file__).parents[1] / "fakes/engine/vllm.py"
 ARGUMENTS = Path(__file__).parents[1] / "data/vllm-0.32.0-arguments.json"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 class Box:

@@ -211,7 +211,7 @@ def test_running_requests_finish_before_an_engine_is_stopped(box) -> None:
     box.up()
     request = json.dumps({"model": "chat", "prompt": "x", "max_tokens": 60})
     curl = subprocess.Popen(
-        ["/usr/bin/curl", "-s", "-d", request, f"{box.url}/v1/completions"], stdout=subprocess.PIPE, text=True
+        ["curl", "-s", "-d", request, f"{box.url}/v1/completions"], stdout=subprocess.PIPE, text=True
     )
     wait_for(lambda: _in_flight(box))
     assert box("down").code == 0
@@ -247,9 +247,7 @@ def test_a_second_ctrl_c_does_not_wait_for_requests(box, foreground) -> None:
     up = foreground("up")
     wait_for(box.ready)
     request = json.dumps({"model": "chat", "prompt": "x", "max_tokens": 100})
-    curl = subprocess.Popen(
-        ["/usr/bin/curl", "-s", "-d", request, f"{box.url}/v1/completions"], stdout=subprocess.DEVNULL
-    )
+    curl = subprocess.Popen(["curl", "-s", "-d", request, f"{box.url}/v1/completions"], stdout=subprocess.DEVNULL)
     wait_for(lambda: _in_flight(box))
     up.send_signal(signal.SIGINT)
     wait_for(lambda: not box.ready())
@@ -379,7 +377,7 @@ def test_a_reused_pid_is_never_killed(box) -> None:
     path = Path(os.environ["SELFHOST_STATE"]) / "box/running/chat-0.json"
     text = path.read_text()
     box("down")
-    stranger = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     record = json.loads(text)
     record["process"]["pid"] = stranger.pid  # the number is the stranger's now, the start time is not
     record["members"] = []
