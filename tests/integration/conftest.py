@@ -114,6 +114,10 @@ class Box:
         finally:
             connection.close()
 
+    def shared_memory(self) -> list[Path]:
+        """What the stand-in engines of this box made: they put the name of its folder into theirs."""
+        return list(Path("/dev/shm").glob(f"psm_{self.home.name}_*"))
+
     def leftovers(self) -> list[str]:
         """Everything of this box that is still there: processes, sockets, shared memory, temporary files."""
         names = [os.environ["SELFHOST_RUNTIME"], str(self._faults)]
@@ -134,13 +138,8 @@ def _group_of(pid: int) -> int | None:
         return None
 
 
-def shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith("psm_")}
-
-
 @pytest.fixture
 def box(program, isolated: Path) -> Iterator[Box]:
-    before = shared_memory()
     box = Box(program, isolated)
     box.manifest()
     yield box
@@ -150,11 +149,11 @@ def box(program, isolated: Path) -> Iterator[Box]:
         with suppress(psutil.Error):
             if any(str(isolated) in word for word in process.cmdline()):
                 process.send_signal(signal.SIGKILL)
-    ours = shared_memory() - before
-    for name in ours:
-        Path("/dev/shm", name).unlink(missing_ok=True)
+    memory = box.shared_memory()
+    for path in memory:
+        path.unlink()
     assert left == []
-    assert ours == set()
+    assert memory == []
 
 
 @pytest.fixture

@@ -26,10 +26,11 @@ def test_up_serves_and_down_leaves_nothing(box) -> None:
     assert (status, answer["choices"][0]["message"]["content"]) == (200, "I am chat.")
     assert box.replica()["observed"]["state"] == "ready"
     assert box("health").code == 0
+    assert box.shared_memory()  # which down has to find and remove
     assert box.get("/livez")[0] == box.get("/startupz")[0] == 200
     down = box("down")
     assert (down.code, down.stderr.splitlines()[-1]) == (0, "down: nothing is left")
-    assert box.leftovers() == []
+    assert box.leftovers() == box.shared_memory() == []
     assert box("health").code == 5
     assert box("ps").stderr == "nothing runs for 'box'; next: selfhost up\n"
 

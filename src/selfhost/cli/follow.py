@@ -1,7 +1,6 @@
 """Shows what a manager does until everything is settled: live lines on a terminal, a line per change elsewhere."""
 
 import time
-from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -62,7 +61,8 @@ class LineShow(Show):
                 return
             self._moved[event.subject] = (event.state, now)
         output.say(f"[{format_duration(now - self._started):>6}] {event.subject}: {_words(event)}")
-        _say_failure(event)
+        for line in failure_lines(event):
+            output.say(line)
 
 
 class LiveShow(Show):
@@ -94,11 +94,9 @@ class LiveShow(Show):
         if event.subject not in self._started or self._last[event.subject].state in SETTLED:
             self._started[event.subject] = event.time
         self._last[event.subject] = event
-        if event.level is Level.ERROR:
-            self._live.stop()
-            output.say(f"{event.subject}: {_words(event)}")
-            _say_failure(event)
-            self._live.start()
+        if event.level is Level.ERROR:  # printed above the lines, where it stays
+            for line in (f"{event.subject}: {_words(event)}", *failure_lines(event)):
+                self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _render(self) -> "Table":
         from rich.progress_bar import ProgressBar
@@ -128,18 +126,12 @@ def make_show(*, as_json: bool) -> Show:
     return LiveShow() if output.is_terminal() else LineShow()
 
 
-def say_lines(lines: Iterable[str]) -> None:
-    """The engine's own words, set off from ours."""
-    for line in lines:
-        output.say(f"  | {line}")
+def failure_lines(event: Event) -> list[str]:
+    """The engine's own words about a failure, set off from ours, and the next step."""
+    words = [f"  | {line}" for line in event.lines]
+    return [*words, f"hint: {event.hint}"] if event.hint else words
 
 
 def _words(event: Event) -> str:
     bytes_moved = f" ({format_bytes(event.done_bytes)})" if event.done_bytes and not event.total_bytes else ""
     return f"{event.state}: {event.cause}{bytes_moved}"
-
-
-def _say_failure(event: Event) -> None:
-    say_lines(event.lines)
-    if event.hint:
-        output.hint(event.hint)

@@ -76,14 +76,14 @@ def core(shared_memory):
 
 
 class Engine:
-    def __init__(self, options, faults):
+    def __init__(self, options, faults, faults_path):
         self.model = options["served-model-name"]
         self.faults = faults
         self.drain_seconds = float(options.get("shutdown-timeout", 0))
         self.dead = self.stopping = False
         self.running = self.generated = 0
         self.lock = threading.Lock()
-        path = Path("/dev/shm", f"psm_{secrets.token_hex(4)}")
+        path = Path("/dev/shm", f"psm_{faults_path.parents[3].name}_{secrets.token_hex(4)}")
         path.write_bytes(bytes(4096))
         self.core = subprocess.Popen(
             [sys.executable, __file__, "--core", str(path)],
@@ -265,7 +265,7 @@ def serve(faults_path, argv):
     options = dict(word.removeprefix("--").partition("=")[::2] for word in argv if word.startswith("--"))
     faults = json.loads(Path(faults_path).read_text()) if Path(faults_path).exists() else {}
     faults = faults.get(options["served-model-name"], faults.get("*", {}))
-    engine = Engine(options, faults)
+    engine = Engine(options, faults, Path(faults_path))
     server = Server(options["uds"], Handler, bind_and_activate=False)
     server.server_bind()  # bound early, listening late: refused until ready
     wait_until_started(engine, faults)
