@@ -318,14 +318,14 @@ RULES: tuple[Rule, ...] = (
         Retry.BACKOFF,
         r"Watchdog caught collective operation timeout|RPC call to \S+ timed out",
         "a worker of the engine hangs",
-        "it is started again",
+        "",
     ),
     _rule(
         "engine_died",
         Retry.BACKOFF,
         r"engine core exited unexpectedly|EngineDeadError|Worker proc \S+ died unexpectedly",
         "the engine's core process died",
-        "it is started again",
+        "",
     ),
     _rule(
         "bad_option",

@@ -28,7 +28,7 @@ from selfhost.units import format_duration
 log = logging.getLogger(__name__)
 
 PHASE_CAUSES = {
-    ReplicaState.STARTING: "starting its processes",
+    ReplicaState.STARTING: "its processes start, and each imports vLLM",
     ReplicaState.LOADING: "loading weights",
     ReplicaState.WARMING: "preparing to answer",
 }
