@@ -56,11 +56,7 @@ def parse(document: Mapping[str, Any]) -> EngineArguments:
 def validate(arguments: EngineArguments, engine_args: Mapping[str, Any]) -> tuple[str, ...]:
     """What the engine would refuse of `engine_args` (option: scalar, list, mapping or None), as `key: sentence`."""
     has_plugin = any(key.replace("-", "_").endswith("_plugin") for key in engine_args)
-    found = (
-        (key, _refused(option, key, value, has_plugin=has_plugin) if option else _unknown(arguments, key))
-        for key, value in engine_args.items()
-        for option in [arguments.find(key)]
-    )
+    found = ((key, _refused(arguments, key, value, has_plugin=has_plugin)) for key, value in engine_args.items())
     return tuple(f"{key}: {problem}" for key, problem in found if problem)
 
 
@@ -71,13 +67,7 @@ def to_argv(arguments: EngineArguments, engine_args: Mapping[str, Any]) -> list[
     """
     if problems := validate(arguments, engine_args):
         raise SelfhostError("; ".join(problems), hint="correct engine_args in the manifest")
-    return [
-        word
-        for key, value in engine_args.items()
-        for option in [arguments.find(key)]
-        if option and value is not None
-        for word in _words(option, value)
-    ]
+    return [word for key, value in engine_args.items() for word in _words(arguments, key, value)]
 
 
 def validate_argv(arguments: EngineArguments, argv: Sequence[str]) -> tuple[str, ...]:
@@ -99,8 +89,12 @@ def validate_argv(arguments: EngineArguments, argv: Sequence[str]) -> tuple[str,
     return tuple(problems)
 
 
-def _refused(option: Option, key: str, value: Any, *, has_plugin: bool) -> str | None:
-    if value is None:
+def _refused(arguments: EngineArguments, key: str, value: Any, *, has_plugin: bool) -> str | None:
+    name, dot, _ = key.partition(".")  # compilation-config.mode sets one member of a JSON option
+    option = arguments.find(name)
+    if option is None or (dot and not option.takes_json):
+        return _unknown(arguments, name if dot else key)
+    if value is None or dot:
         return None
     if option.is_switch:
         return _refused_switch(option, key, value)
@@ -118,7 +112,7 @@ def _refused_switch(option: Option, key: str, value: Any) -> str | None:
 
 
 def _refused_value(option: Option, value: Any, *, has_plugin: bool) -> str | None:
-    if isinstance(value, list | Mapping) and not option.takes_json:
+    if isinstance(value, list | tuple | Mapping) and not option.takes_json:
         return f"takes one value, not '{_text(value)}'"
     if option.suggestions and not has_plugin and value not in option.suggestions:
         return not_among(_text(value), option.suggestions)
@@ -126,7 +120,7 @@ def _refused_value(option: Option, value: Any, *, has_plugin: bool) -> str | Non
 
 
 def _refused_items(option: Option, items: list[Any]) -> str | None:
-    if any(item is None or isinstance(item, bool | list) for item in items):
+    if any(item is None or isinstance(item, bool | list | tuple) for item in items):
         return "takes a list of words and numbers"
     return _refused_words(option, [_text(item) for item in items])
 
@@ -141,7 +135,13 @@ def _refused_words(option: Option, values: list[str]) -> str | None:
     return next((problem for value in values if (problem := option.refuses(value))), None)
 
 
-def _words(option: Option, value: Any) -> list[str]:
+def _words(arguments: EngineArguments, key: str, value: Any) -> list[str]:
+    name, dot, member = key.partition(".")
+    option = arguments.find(name)
+    if option is None or value is None:
+        return []
+    if dot:
+        return [f"{option.flag}.{member}={_text(value)}"]
     if isinstance(value, bool):
         switch = option.flag if value else option.negative
         return [switch] if switch else []
@@ -168,10 +168,8 @@ def _take_values(words: list[str], option: Option) -> list[str]:
 
 
 def _unknown(arguments: EngineArguments, key: str) -> str:
-    base, dot, member = key.partition(".")
-    option = arguments.find(base)
-    if dot and option and option.takes_json:
-        return f"write it as a mapping, {base}: {{{member}: ...}}"
+    if arguments.find(key):
+        return "has no members"
     names = [name for name in arguments.by_name if name.startswith("--")]
     if not key.startswith("-"):
         names = [name.removeprefix("--").replace("-", "_") for name in names]
@@ -180,10 +178,10 @@ def _unknown(arguments: EngineArguments, key: str) -> str:
 
 def _text(value: Any) -> str:
     """A value as one word of a command line."""
-    if isinstance(value, list | Mapping):
+    if isinstance(value, bool | list | tuple | Mapping):
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return str(value)
 
 
 def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    return list(value) if isinstance(value, list | tuple) else [value]

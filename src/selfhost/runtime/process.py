@@ -153,6 +153,8 @@ async def end_recorded(record: RunRecord) -> bool:
     ours = [identity for identity in (record.process, *record.members) if is_same(identity)]
     if not any(_group_of(identity.pid) == record.process.pid for identity in ours):
         return False
+    if not group_members(record.process.pid):  # zombies that nobody has collected
+        return False
     await end_group(record.process.pid)
     return True
 
