@@ -101,7 +101,7 @@ def test_what_is_right_becomes_words_that_are_right(engine_args: dict[str, Any],
         ({"compilation_config": "{mode: 3}"}, "compilation_config: takes a JSON object, not '{mode: 3}'"),
         ({"compilation_config.mode": 3}, None),
         ({"max_num_seqs.x": 3}, "max_num_seqs.x: has no members"),
-        ({"nope.x": 3}, "nope.x: no such option"),
+        ({"xyzzyx.y": 3}, "xyzzyx.y: no such option"),
         ({"allowed_origins": "*"}, "allowed_origins: takes JSON, not '*'"),
         ({"chat_template": {"a": 1}}, None),  # a converter that takes every word takes this one too
     ],
