@@ -254,8 +254,12 @@ async def test_a_table_that_is_damaged_or_gone_changes_nothing(rig, caplog) -> N
     table.unlink()
     for _ in range(3):
         rig.gateway.tick()
+    table.mkdir()
+    for _ in range(3):
+        rig.gateway.tick()
     assert (await rig.chat()).status == 200
-    assert len(caplog.records) == 5
+    assert len(caplog.records) == 6, caplog.text
+    assert "models: Input should be a valid " in caplog.text
 
 
 async def test_a_table_is_found_by_itself_within_a_moment(rig) -> None:

@@ -22,6 +22,7 @@ FORBIDDEN: list[tuple[dict[str, Any], str]] = [
     ({"media_io_kwargs": {"video": {"num_frames": 10**9}}}, "media_io_kwargs"),
     ({"kv_transfer_params": {"remote_host": "10.0.0.1"}}, "kv_transfer_params"),
     ({"kv_transfer_params": {}}, "kv_transfer_params"),
+    ({"ec_transfer_params": {"remote_host": "10.0.0.1"}}, "ec_transfer_params"),
     ({"vllm_xargs": {"kv_transfer_params": ["x"]}}, "vllm_xargs.kv_transfer_params"),
     ({"cache_salt": "x"}, "cache_salt"),
     ({"mm_processor_kwargs": {"code_revision": "evil"}}, "mm_processor_kwargs"),

@@ -322,6 +322,16 @@ async def test_a_descriptor_that_is_no_socket_is_a_sentence(files, run) -> None:
     assert process.said.startswith("error: file descriptor 99 is not a listening socket")
 
 
+async def test_a_socket_that_others_can_reach_is_not_taken_for_a_private_one(files, run) -> None:
+    with socket.socket() as listener:
+        listener.bind(("0.0.0.0", 0))  # never listens
+        process = await run(
+            *files.arguments("127.0.0.1:0", f"--fd={listener.fileno()}"), listening=False, pass_fds=(listener.fileno(),)
+        )
+        assert await process.end() == 1
+    assert "does not listen on 127.0.0.1:0" in process.said
+
+
 async def test_few_file_descriptors_mean_few_clients_and_no_end(files, run) -> None:
     wrapper = ("/bin/sh", "-c", 'ulimit -n 160 && exec "$@"', "sh")
     process = await run(*files.arguments(), wrapper=wrapper)

@@ -29,22 +29,17 @@ class AccessLog:
         if int(now) != self._second:
             self._second = int(now)
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._second))
-        path = request.path.decode("ascii", "backslashreplace")[:_LONGEST_PATH] or "-"
-        line = (
-            f"{self._stamp} INFO selfhost.gateway.access: {request.id.decode()} {request.method.decode() or '-'} {path}"
-            f" {status} {time.monotonic() - request.started:.4f}s"
+        path = request.path.decode("ascii", "backslashreplace")[:_LONGEST_PATH]
+        self._lines.append(
+            f"{self._stamp} INFO selfhost.gateway.access: {request.id.decode()} {request.method.decode() or '-'}"
+            f" {path or '-'} {status} {time.monotonic() - request.started:.4f}s"
+            f"{f' key={request.key}' if request.key else ''}"
+            f"{f' model={request.model}' if request.model else ''}"
+            f"{f' replica={request.replica}' if request.replica else ''}"
+            f"{f' first_byte={request.first_byte - request.started:.4f}s' if request.first_byte else ''}"
+            f"{'' if (given := request.completion_tokens) is None else f' tokens={request.prompt_tokens}+{given}'}"
+            f"{f' failure={request.failure}' if request.failure else ''}\n"
         )
-        if request.key is not None:
-            line += f" key={request.key}"
-        if request.model:
-            line += f" model={request.model} replica={request.replica or '-'}"
-        if request.first_byte is not None:
-            line += f" first_byte={request.first_byte - request.started:.4f}s"
-        if request.completion_tokens is not None:
-            line += f" tokens={request.prompt_tokens}+{request.completion_tokens}"
-        if request.failure is not None:
-            line += f" failure={request.failure}"
-        self._lines.append(line)
         if len(self._lines) >= _MOST_LINES:
             self.flush()
 
@@ -52,7 +47,7 @@ class AccessLog:
         """Write what has been collected."""
         if not self._lines or self._stream is None:
             return
-        text = "\n".join(self._lines) + "\n"
+        text = "".join(self._lines)
         self._lines.clear()
         try:
             self._stream.write(text)

@@ -71,7 +71,6 @@ class Doorkeeper:
             signature = self._store.signature()
             if signature == self._seen:
                 return
-            self._seen = signature
             records = self._store.records()
         except SelfhostError as error:
             self._used = True  # it may well hold keys
@@ -80,6 +79,7 @@ class Doorkeeper:
         if signature is None and self._used:
             self._complain("the key file has vanished; the keys last read stay in force until the gateway is restarted")
             return
+        self._seen = signature
         self._complaint = ""
         self._used = self._used or bool(records)
         self._stored = {bytes.fromhex(record.sha256): record.name for record in records if record.revoked is None}

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from enum import Enum
 from typing import Protocol, cast
@@ -248,7 +249,7 @@ class Connection(asyncio.Protocol):
         self._state = State.ANSWERING
         self._request = request
         self._waits_for = None
-        self.deadline = float("inf")
+        self.deadline = math.inf
         self.server.begin(request)
         if request.refusal is not None:
             self.respond(request.refusal.response())

@@ -1,15 +1,14 @@
 """Answers as bytes on the wire. Pure."""
 
-from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 JSON = b"application/json"
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class Response(NamedTuple):
     """A whole answer."""
 
     status: int

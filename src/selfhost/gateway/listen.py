@@ -40,8 +40,7 @@ class Address:
     @property
     def public(self) -> bool:
         """Whether anybody but this machine can reach it."""
-        hosts = (str(address[0]).partition("%")[0] for _, address in self.resolved)
-        return not all(ipaddress.ip_address(host).is_loopback for host in hosts)
+        return not all(_is_loopback(address) for _, address in self.resolved)
 
     def listen(self, backlog: int) -> list[socket.socket]:
         """Listening sockets, one for each resolved address that this machine has; raises `SelfhostError`."""
@@ -71,11 +70,25 @@ class Address:
         )
 
 
-def adopt(descriptor: int) -> socket.socket:
-    """The listening socket that the manager handed down, which outlives each gateway process."""
+def adopt(descriptor: int, expected: Address) -> socket.socket:
+    """The listening socket that the manager handed down, which outlives each gateway process.
+
+    Raises `SelfhostError` when it is none, or one that others can reach although `expected` says that nobody can.
+    """
     try:
-        return socket.socket(fileno=descriptor)
-    except OSError as error:
+        handed = socket.socket(fileno=descriptor)
+        private = _is_loopback(handed.getsockname())
+    except (OSError, ValueError) as error:
         raise SelfhostError(
             f"file descriptor {descriptor} is not a listening socket", hint="start the gateway with `selfhost up`"
         ) from error
+    if not private and not expected.public:
+        raise SelfhostError(
+            f"file descriptor {descriptor} does not listen on {expected.text}",
+            hint="start the gateway with `selfhost up`",
+        )
+    return handed
+
+
+def _is_loopback(address: Any) -> bool:
+    return ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,6 +14,7 @@ FORBIDDEN = frozenset(
     {
         "cache_salt",
         "chat_template",
+        "ec_transfer_params",
         "kv_transfer_params",
         "media_io_kwargs",
         "mm_processor_kwargs",
@@ -76,8 +76,7 @@ def model_not_found(name: str, known: Iterable[str]) -> ApiError:
     return ApiError(404, message, param="model", code="model_not_found")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A body that may go to an engine."""
 
     raw: bytes

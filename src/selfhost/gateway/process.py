@@ -73,7 +73,7 @@ class Gateway:
     async def open(self) -> None:
         """Listen and serve; raises `SelfhostError` when the address cannot be had."""
         loop = asyncio.get_running_loop()
-        for listening in [adopt(self._fd)] if self._fd is not None else self._address.listen(_BACKLOG):
+        for listening in [adopt(self._fd, self._address)] if self._fd is not None else self._address.listen(_BACKLOG):
             listener = await loop.create_server(lambda: Connection(self._server), sock=listening, backlog=_BACKLOG)
             self._listeners.append(listener)
         self._ticking = loop.call_later(_TICK_SECONDS, self._tick, loop)
@@ -146,7 +146,7 @@ def _affordable_connections() -> int:
     return max(1, (files - _SPARE_FILES - SURPLUS) // 2)
 
 
-def _read_engine_key(path: Path) -> str:
+def _read_engine_key(path: Path) -> bytes:
     try:
         key = path.read_text("ascii").strip()
     except (OSError, ValueError) as error:
@@ -155,4 +155,4 @@ def _read_engine_key(path: Path) -> str:
         ) from error
     if not _PLAIN_KEY.fullmatch(key):
         raise SelfhostError(f"the engines' key {path} is damaged", hint="start the gateway with `selfhost up`")
-    return key
+    return key.encode()

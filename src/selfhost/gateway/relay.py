@@ -20,18 +20,20 @@ from selfhost.gateway.sse import EventFilter
 class Engines:
     """What all relays share."""
 
-    key: str  # the internal key; clients never see it, engines see no other
+    key: bytes  # the internal key; clients never see it, engines see no other
     limits: Limits
     metrics: Metrics
     pools: Pools = field(default_factory=Pools)
     turns: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def message(self, request: Request, body: bytes) -> bytes:
-        """The request as the engine gets it: every header is ours, none is the client's."""
+        """The request as the engine gets it: every header is ours, none is the client's.
+
+        With `x-request-id` vLLM calls the request as we do, whatever `request_id` the body asks for.
+        """
         return (
             b"POST %b HTTP/1.1\r\nhost: engine\r\nauthorization: Bearer %b\r\ncontent-type: application/json\r\n"
-            b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
-            % (request.path, self.key.encode(), request.id, len(body), body)
+            b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (request.path, self.key, request.id, len(body), body)
         )
 
 
@@ -131,7 +133,9 @@ class Relay:
 
     def _dispatch(self) -> None:
         pools = self._engines.pools
-        ready = [upstream for upstream in self._target.ready if upstream.socket not in self._refused]
+        ready = self._target.ready
+        if self._refused:
+            ready = tuple(upstream for upstream in ready if upstream.socket not in self._refused)
         if not ready:
             self.fail(_nobody_listens(self._target.model.name))
             return

@@ -1,5 +1,6 @@
 """Who answers: from a name to the replicas that may, and to the one that should. Pure."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,10 +59,10 @@ class Directory:
 
 def least_loaded(loads: Sequence[int], turn: int) -> int:
     """The place of the smallest load; among equals the first one at or after `turn`, so that ties go round."""
-    count = len(loads)
-    if count == 1:
-        return 0
-    return min(range(count), key=lambda place: (loads[place], (place - turn) % count))
+    least = min(loads)
+    if loads.count(least) == 1:
+        return loads.index(least)
+    return next(place % len(loads) for place in itertools.count(turn) if loads[place % len(loads)] == least)
 
 
 def not_ready(model: ServedModel) -> ApiError:

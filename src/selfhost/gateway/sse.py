@@ -9,7 +9,7 @@ from selfhost.gateway.answer import Usage, aborted, engine_died, engine_stopped,
 from selfhost.gateway.openai import ApiError
 
 _EVENTS = re.compile(rb".*?\r?\n\r?\n", re.DOTALL)
-_NOTABLE = re.compile(rb'"usage"|"abort"|"error"|\[DONE\]')
+_MARKS = (b'"usage"', b'"abort"', b'"error"', b"[DONE]")
 _BLANK_LINES = (b"\n\n", b"\n\r\n")
 
 
@@ -38,7 +38,7 @@ class EventFilter:
         # Quotes inside an answer's text are escaped, so text that talks about "usage" does not match; what does match
         # is looked at properly.
         if b'"usage"' in data or b'"abort"' in data or b'"error"' in data or b"[DONE]" in data:
-            return b"".join(map(self._judge, _EVENTS.findall(data)))
+            return self._inspect(data)
         return data
 
     def end(self) -> bytes:
@@ -66,12 +66,17 @@ class EventFilter:
         del self._held[:cut]
         return whole
 
+    def _inspect(self, data: bytes) -> bytes:
+        """Look at the events from the first that may be notable on; most reads bring none, the last one brings two."""
+        first = min(place for mark in _MARKS if (place := data.find(mark)) >= 0)
+        starts = (place + len(blank) for blank in _BLANK_LINES if (place := data.rfind(blank, 0, first)) >= 0)
+        start = max(starts, default=0)
+        return data[:start] + b"".join(map(self._judge, _EVENTS.findall(data, start)))
+
     def _judge(self, event: bytes) -> bytes:
         """Take notice of one event; what the client may see of it."""
         if self.failure is not None:
             return b""
-        if not _NOTABLE.search(event):
-            return event
         payload = _payload(event)
         if payload == b"[DONE]":
             self.done = True

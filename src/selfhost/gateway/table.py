@@ -12,11 +12,12 @@ _adapter = TypeAdapter(RoutingTable)
 
 
 class TableFile:
-    """Notices when the file has changed and reads it; a bad file is reported once and changes nothing."""
+    """Notices when the file has changed and reads it; one that cannot be read is reported once and changes nothing."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: object = self  # what it looked like when last read; at first, like nothing known
+        self._seen: tuple[int, int, int] | None = None  # what the file looked like when it was last read
+        self._complaint = ""
 
     def changed(self) -> RoutingTable | None:
         """The new table, when there is one that can be read."""
@@ -25,17 +26,29 @@ class TableFile:
             signature = (found.st_mtime_ns, found.st_ino, found.st_size)
             if signature == self._seen:
                 return None
-            self._seen = signature
             table = _adapter.validate_json(self._path.read_bytes())
             for key in table.keys:
                 bytes.fromhex(key.sha256)
         except OSError as error:
-            if self._seen != error.errno:
-                self._seen = error.errno
-                _log.warning("cannot read the routing table %s: %s; the last one stays", self._path, error.strerror)
+            self._complain(f"cannot read the routing table {self._path}: {error.strerror}; the last one stays")
             return None
-        except (ValidationError, ValueError) as error:
-            problem = str(error).splitlines()[0]
-            _log.error("the routing table %s is not valid (%s); the last one stays", self._path, problem)
+        except ValueError as error:
+            self._complain(f"the routing table {self._path} is not valid ({_problem(error)}); the last one stays")
             return None
+        self._seen = signature
+        self._complaint = ""
         return table
+
+    def _complain(self, complaint: str) -> None:
+        """Say it once, not four times a second."""
+        if complaint != self._complaint:
+            _log.error("%s", complaint)
+        self._complaint = complaint
+
+
+def _problem(error: ValueError) -> str:
+    """The first thing that is wrong: `models.0.name: Field required`."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
