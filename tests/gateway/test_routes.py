@@ -118,6 +118,10 @@ async def test_probes_tell_a_stranger_one_word_and_a_friend_everything(rig) -> N
         assert (await rig.ask("GET", probe)).fields == {"status": "ready"}
         assert (await rig.ask("GET", probe, Authorization="Bearer sk-selfhost-wrong")).fields == {"status": "ready"}
         assert "models" in (await rig.ask("GET", probe, Authorization=f"Bearer {key}")).fields
+    stranger = await rig.ask("GET", "/readyz?model=nope")
+    friend = await rig.ask("GET", "/readyz?model=nope", Authorization=f"Bearer {key}")
+    assert (stranger.status, friend.status) == (404, 404)
+    assert (b"chat" in stranger.body, b"chat" in friend.body) == (False, True)
 
 
 async def test_models_are_listed_with_their_aliases_and_found_by_both(rig) -> None:

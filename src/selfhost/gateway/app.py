@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from selfhost.gateway import openai, probes
+from selfhost.gateway import models, openai, probes
 from selfhost.gateway.access_log import AccessLog
 from selfhost.gateway.auth import Doorkeeper, is_local_page
 from selfhost.gateway.http_connection import Connection
@@ -133,12 +133,12 @@ class App:
 
     def _models(self, request: Request, connection: Connection) -> Response:
         del request, connection
-        return probes.model_list(self._directory, created=self._created)
+        return models.listing(self._directory, created=self._created)
 
     def _model(self, request: Request, connection: Connection) -> Response:
         del connection
         name = request.path.removeprefix(_ONE_MODEL).decode("ascii")
-        return probes.model_entry(self._directory, name, created=self._created)
+        return models.entry(self._directory, name, created=self._created)
 
     def _call(self, request: Request, connection: Connection) -> None:
         call = openai.read_call(request.body)

@@ -8,6 +8,8 @@ from selfhost.gateway.keys import KeyStore, hash_key
 from selfhost.gateway.openai import ApiError
 from selfhost.planner.routing import HashedKey
 
+_NEVER = object()
+
 _log = logging.getLogger("selfhost.gateway")
 
 
@@ -23,7 +25,7 @@ class Doorkeeper:
         self._public = public
         self._declared: dict[bytes, str] = {}
         self._stored: dict[bytes, str] = {}
-        self._seen: object = self  # what the store looked like when it was last read; at first, like nothing known
+        self._seen: object = _NEVER  # what the store looked like when it was last read
         self._used = False  # the store holds, or has held, a key; or we cannot tell
         self._complaint = ""
         self._refresh()

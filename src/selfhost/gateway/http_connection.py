@@ -260,6 +260,8 @@ class Connection(asyncio.Protocol):
             self.respond(error.response())
         except Exception:  # noqa: BLE001 (the boundary: a defect costs one request, not its neighbours)
             _log.exception("request %s met a defect of the gateway", request.id.decode())
+            if self._relay is not None:
+                self._relay.cancel()
             self.respond(ApiError(500, "the gateway failed on this request", code="internal_error").response())
 
     def _await_more(self) -> None:

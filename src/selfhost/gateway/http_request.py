@@ -109,7 +109,8 @@ class RequestParser:
 
     def owes_continue(self) -> bool:
         """Whether the client waits for a `100 Continue` before it sends its body; true once per request."""
-        return self.phase is Phase.BODY and self._request.headers.pop(b"expect", None) is not None
+        expected = self._request.headers.pop(b"expect", None) is not None
+        return expected and self.phase is Phase.BODY and self._request.version == "1.1"
 
     def close(self) -> None:
         """Take no more. Frees llhttp's parser, which refers back to us."""

@@ -1,12 +1,11 @@
 """The OpenAI protocol as values: what a body asks for, what it may not ask for, what no looks like. Pure."""
 
-import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
+from selfhost.gateway import json_text
 from selfhost.gateway.http_response import Response
 
 # Engine-fatal or worse in some vLLM (facts/security.md 2 and 8), or a way around what the operator decided.
@@ -106,8 +105,9 @@ def read_call(raw: bytes) -> Call:
         canonical = orjson.dumps(fields) == raw
     except orjson.JSONEncodeError as error:  # it reads 1024 levels and writes 254
         raise bad_request("the body is nested too deeply", code="invalid_json") from error
-    if not canonical:
-        _refuse_duplicates(raw)
+    if not canonical and (name := json_text.duplicate(raw)) is not None:
+        name = name[:_LONGEST_ECHO]
+        raise bad_request(f"'{name}' is given twice", param=name, code="duplicate_parameter")
     model = fields.get("model")
     if type(model) is not str:
         raise bad_request("'model' must be given, as a string", param="model")
@@ -131,7 +131,7 @@ def engine_body(call: Call, model: str) -> EngineBody:
         changes["stream_options"] = options
     if not changes:
         return EngineBody(call.raw, usage_added=False)
-    body = orjson.dumps({**call.fields, **changes}) if call.canonical else _spliced(call.raw, changes)
+    body = orjson.dumps({**call.fields, **changes}) if call.canonical else json_text.replace(call.raw, changes)
     return EngineBody(body, usage_added=options is not None)
 
 
@@ -161,63 +161,3 @@ def _usage_options(fields: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     # without include_usage this one has no effect; with ours it would put usage into every event of the client
     return {name: value for name, value in given.items() if name != "continuous_usage_stats"} | {"include_usage": True}
-
-
-# The scanner of `json` finds where a value ends; its numbers stay text, so no digit limit and no rounding gets in.
-_scan = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
-_skip_space = re.compile(r"[ \t\r\n]*").match
-
-
-class _Member(NamedTuple):
-    """One `"key": value` at the top level of a body, by the place of its value in the text."""
-
-    key: str
-    start: int
-    end: int
-
-
-def _members(text: str) -> tuple[list[_Member], int]:
-    """All top-level members of a JSON object that orjson has accepted, and the place of its closing brace."""
-    members: list[_Member] = []
-    at = _after_space(text, _after_space(text, 0) + 1)
-    while text[at] != "}":
-        key, at = _scan(text, at)
-        start = _after_space(text, _after_space(text, at) + 1)
-        _, end = _scan(text, start)
-        members.append(_Member(key, start, end))
-        at = _after_space(text, end)
-        if text[at] == ",":
-            at = _after_space(text, at + 1)
-    return members, at
-
-
-def _after_space(text: str, at: int) -> int:
-    match = _skip_space(text, at)
-    return match.end() if match else at
-
-
-def _refuse_duplicates(raw: bytes) -> None:
-    members, _ = _members(raw.decode())
-    seen: set[str] = set()
-    for member in members:
-        if member.key in seen:
-            name = member.key[:_LONGEST_ECHO]
-            raise bad_request(f"'{name}' is given twice", param=name, code="duplicate_parameter")
-        seen.add(member.key)
-
-
-def _spliced(raw: bytes, changes: Mapping[str, Any]) -> bytes:
-    """`raw` with the values of `changes` put in, every other character as the client wrote it."""
-    text = raw.decode()
-    members, close = _members(text)
-    pieces: list[str] = []
-    copied = 0
-    for member in members:
-        if member.key in changes:
-            pieces += (text[copied : member.start], orjson.dumps(changes[member.key]).decode())
-            copied = member.end
-    added = changes.keys() - {member.key for member in members}
-    pieces.append(text[copied:close])
-    pieces += (f",{orjson.dumps(name).decode()}:{orjson.dumps(changes[name]).decode()}" for name in sorted(added))
-    pieces.append(text[close:])
-    return "".join(pieces).encode()

@@ -33,6 +33,8 @@ class EventFilter:
 
     def feed(self, data: bytes) -> bytes:
         """The part of what has come that the client may see now."""
+        if self.failure is not None:
+            return b""
         if self._held or not data.endswith(_BLANK_LINES):
             data = self._whole_events(data)
         # Quotes inside an answer's text are escaped, so text that talks about "usage" does not match; what does match
