@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import uvloop
-from tests.gateway.rig import Engine, Rig, running
 
+from gateway.rig import Engine, Rig, running
 from selfhost.gateway.limits import Limits
 
 

@@ -1,6 +1,7 @@
 """A scripted engine, a real gateway in the test's own loop, and clients that speak bytes."""
 
 import asyncio
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -339,6 +340,10 @@ def served(
         for index, engine in enumerate(engines)
     )
     return ServedModel(name=name, aliases=aliases, max_model_len=4096, upstreams=upstreams)
+
+
+def declared(key: str, name: str = "ci") -> tuple[HashedKey, ...]:
+    return (HashedKey(name=name, sha256=hashlib.sha256(key.encode()).hexdigest()),)
 
 
 @dataclass

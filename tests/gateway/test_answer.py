@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from tests.gateway.rig import completion
 
+from gateway.rig import completion
 from selfhost.gateway.answer import Usage, judge
 
 JSON = b"application/json"

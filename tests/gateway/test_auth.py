@@ -1,18 +1,12 @@
-import hashlib
 import logging
 from pathlib import Path
 
 import pytest
-from tests.gateway.rig import CHAT, served
 
+from gateway.rig import CHAT, declared, served
 from selfhost.gateway.auth import Doorkeeper, is_local_page
 from selfhost.gateway.keys import KeyStore
 from selfhost.gateway.openai import ApiError
-from selfhost.planner.routing import HashedKey
-
-
-def declared(key: str, name: str = "ci") -> tuple[HashedKey, ...]:
-    return (HashedKey(name=name, sha256=hashlib.sha256(key.encode()).hexdigest()),)
 
 
 @pytest.fixture

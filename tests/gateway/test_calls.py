@@ -2,7 +2,9 @@ import json
 
 import orjson
 import pytest
-from tests.gateway.rig import (
+
+from gateway.bodies import FORBIDDEN
+from gateway.rig import (
     CHAT,
     ENGINE_KEY,
     completion,
@@ -14,8 +16,6 @@ from tests.gateway.rig import (
     usage_event,
     write_table,
 )
-from tests.gateway.test_openai import FORBIDDEN
-
 from selfhost.planner.routing import RoutingTable
 
 

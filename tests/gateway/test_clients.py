@@ -7,7 +7,8 @@ import socket
 import time
 
 import pytest
-from tests.gateway.rig import CHAT, Exchange, delta, event, raw_request, served, silence
+
+from gateway.rig import CHAT, Exchange, delta, event, raw_request, served, silence
 
 WORD = event(delta("x" * 1000))
 

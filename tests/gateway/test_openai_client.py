@@ -5,7 +5,8 @@ from typing import Any
 
 import openai
 import pytest
-from tests.gateway.rig import Exchange, Rig, delta, served
+
+from gateway.rig import Exchange, Rig, delta, served
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 

@@ -13,9 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gateway.rig import CHAT, ENGINE_KEY, Client, Engine, delta, event, raw_request, served, silence, write_table
-from tests.gateway.test_auth import declared
 
+from gateway.rig import (
+    CHAT,
+    ENGINE_KEY,
+    Client,
+    Engine,
+    declared,
+    delta,
+    event,
+    raw_request,
+    served,
+    silence,
+    write_table,
+)
 from selfhost.errors import BlockedError
 from selfhost.gateway.keys import KeyStore
 from selfhost.gateway.process import Gateway, Options

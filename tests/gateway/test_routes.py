@@ -1,7 +1,8 @@
 import json
 
 import pytest
-from tests.gateway.rig import CHAT, raw_request, served
+
+from gateway.rig import CHAT, raw_request, served
 
 SPELLINGS = [
     "//v1/chat/completions",

@@ -2,8 +2,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.gateway.rig import Engine, served
 
+from gateway.rig import Engine, served
 from selfhost.gateway.openai import ApiError
 from selfhost.gateway.routing import Directory, least_loaded, not_ready
 from selfhost.planner.routing import ReplicaState, RoutingTable

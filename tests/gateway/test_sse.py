@@ -4,8 +4,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.gateway.rig import delta, event, usage_event
 
+from gateway.rig import delta, event, usage_event
 from selfhost.gateway.answer import Usage
 from selfhost.gateway.sse import EventFilter
 

@@ -1,7 +1,8 @@
 import json
 
 import pytest
-from tests.gateway.rig import CHAT, Exchange, completion, delta, event, raw_request, served, silence, usage_event
+
+from gateway.rig import CHAT, Exchange, completion, delta, event, raw_request, served, silence, usage_event
 
 DIED = {
     "error": {"message": "EngineCore encountered an issue.", "type": "InternalServerError", "param": None, "code": 500}

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import parse_qs
 
 from selfhost.gateway import models, openai, probes
 from selfhost.gateway.access_log import AccessLog
@@ -115,7 +116,8 @@ class App:
 
     def _readyz(self, request: Request, connection: Connection) -> Response:
         del connection
-        return probes.readiness(self._directory, request.query, detailed=self._may_know(request))
+        asked = parse_qs(request.query.decode("ascii", "replace"), keep_blank_values=True).get("model", ())
+        return probes.readiness(self._directory, asked, detailed=self._may_know(request))
 
     def _startupz(self, request: Request, connection: Connection) -> Response:
         del connection

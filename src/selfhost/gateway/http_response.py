@@ -1,11 +1,30 @@
 """Answers as bytes on the wire. Pure."""
 
-from http import HTTPStatus
 from typing import NamedTuple
 
 JSON = b"application/json"
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_PHRASES = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    417: "Expectation Failed",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n".encode() for status, phrase in _PHRASES.items()}
 
 
 class Response(NamedTuple):
@@ -45,7 +64,7 @@ def render_stream_head(*, content_type: bytes, request_id: bytes, chunked: bool,
 
 
 def status_line(status: int) -> bytes:
-    """`HTTP/1.1 200 OK`; an engine's unheard-of status goes without a phrase."""
+    """`HTTP/1.1 200 OK`; an engine's rarer status goes without a phrase, which HTTP allows."""
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 

@@ -1,8 +1,7 @@
 """What probes are told: the truth in one word for everybody, with reasons for those who may know them. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
-from urllib.parse import parse_qs
 
 import orjson
 
@@ -17,12 +16,11 @@ def liveness() -> Response:
     return _answer(ok=True, word="alive", details={})
 
 
-def readiness(directory: Directory, query: bytes, *, detailed: bool) -> Response:
-    """Ready when every model (of those in `?model=`, else of all) has a replica that answers; 404 for unknown ones.
+def readiness(directory: Directory, asked: Collection[str], *, detailed: bool) -> Response:
+    """Ready when every model (of those `asked` for, else of all) has a replica that answers; 404 for unknown ones.
 
     A caller who may not know details is not told the known names either.
     """
-    asked = parse_qs(query.decode("ascii", "replace"), keep_blank_values=True).get("model")
     models = directory.table.models
     if asked:
         if not detailed and not set(asked) <= set(directory.names):
