@@ -17,6 +17,13 @@ def pytest_asyncio_loop_factories(config, item):
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_collection_modifyitems(items):
+    """Uvloop logs what a signal handler raises and goes on, so pytest-timeout's signal could not end a test here."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(60, method="thread"))
+
+
 @pytest.fixture
 async def start(isolated: Path) -> AsyncIterator[Callable[..., Awaitable[Rig]]]:
     """Start a gateway with limits and files to the test's liking, in front of one engine that serves `chat`."""

@@ -366,16 +366,21 @@ async def test_when_whoever_reads_the_log_leaves_it_goes_on(files) -> None:
     argv = [sys.executable, "-m", "selfhost.gateway", *files.arguments(f"127.0.0.1:{(port := free_port())}")]
     child = await asyncio.create_subprocess_exec(*argv, stderr=writer)
     os.close(writer)
-    with os.fdopen(reader, "rb") as said:
-        assert b"listening" in await asyncio.to_thread(said.readline)
-    process = Process(child, port=port)
-    for _ in range(3):
-        client = await process.connect()
-        assert (await client.ask("GET", "/livez")).status == 200
-        client.close()
-        (files.root / "table.json").write_text("{")  # which it would like to complain about
-    child.send_signal(signal.SIGTERM)
-    assert await child.wait() == 0
+    try:
+        with os.fdopen(reader, "rb") as said:
+            assert b"listening" in await asyncio.to_thread(said.readline)
+        process = Process(child, port=port)
+        for _ in range(3):
+            client = await process.connect()
+            assert (await client.ask("GET", "/livez")).status == 200
+            client.close()
+            (files.root / "table.json").write_text("{")  # which it would like to complain about
+        child.send_signal(signal.SIGTERM)
+        assert await child.wait() == 0
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
 
 
 def pss_kib(process: Process) -> int:

@@ -1,5 +1,6 @@
 """One line for each request: who, what, how it went. Never a body, a query string or a key."""
 
+import contextlib
 import time
 from typing import TextIO
 
@@ -49,8 +50,6 @@ class AccessLog:
             return
         text = "".join(self._lines)
         self._lines.clear()
-        try:
+        with contextlib.suppress(OSError):  # the disk is full, or whoever read the log has gone: serving goes on
             self._stream.write(text)
             self._stream.flush()
-        except OSError:
-            self._stream = None  # whoever read the log has gone; serving goes on

@@ -5,67 +5,18 @@ import logging
 import math
 import time
 from enum import Enum
-from typing import Protocol, cast
+from typing import cast
 
 from selfhost.gateway import http_response
+from selfhost.gateway.http_interfaces import Host, Relay
 from selfhost.gateway.http_request import Phase, Request, RequestParser
 from selfhost.gateway.http_response import Response
-from selfhost.gateway.limits import Limits
 from selfhost.gateway.openai import ApiError
 
 CLIENT_GONE = 499  # nginx's number for a client that left before its answer was complete: counted, never sent
 
 
 _log = logging.getLogger("selfhost.gateway")
-
-
-class Relay(Protocol):
-    """Whoever answers a request later, and must hear what happens to its client meanwhile."""
-
-    def cancel(self) -> None:
-        """The client is gone."""
-
-    def fail(self, error: ApiError) -> None:
-        """The answer takes too long, or the gateway must end: say so to the client."""
-
-    def pause(self) -> None:
-        """The client takes its answer more slowly than it comes."""
-
-    def resume(self) -> None:
-        """The client has caught up."""
-
-
-class Application(Protocol):
-    """What the server needs from the gateway behind it."""
-
-    def admit(self, request: Request, *, room: bool) -> None:
-        """Decide on a request by its head; raises `ApiError`. Without `room` there are too many connections."""
-
-    def handle(self, request: Request, connection: "Connection") -> None:
-        """Answer through `connection`, at once or by a `Relay`; raises `ApiError`."""
-
-    def finished(self, request: Request, status: int) -> None:
-        """`request` has had its answer, or will never get it."""
-
-
-class Host(Protocol):
-    """What a connection needs from the server that holds it."""
-
-    app: Application
-    limits: Limits
-    draining: bool
-
-    def __len__(self) -> int:
-        """How many connections there are."""
-
-    def enter(self, connection: "Connection") -> bool:
-        """Count a new connection in; false when it is one too many."""
-
-    def leave(self, connection: "Connection") -> None:
-        """Count a connection out."""
-
-    def begin(self, request: Request) -> None:
-        """Give a request its identity; what clients call their requests is never used."""
 
 
 class State(Enum):

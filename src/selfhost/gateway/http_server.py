@@ -4,7 +4,8 @@ import asyncio
 import secrets
 import time
 
-from selfhost.gateway.http_connection import Application, Connection
+from selfhost.gateway.http_connection import Connection
+from selfhost.gateway.http_interfaces import Application
 from selfhost.gateway.http_request import Request
 from selfhost.gateway.limits import Limits
 from selfhost.gateway.openai import unavailable
