@@ -3,7 +3,7 @@ import json
 import orjson
 import pytest
 
-from gateway.bodies import FORBIDDEN
+from gateway.corpus import FORBIDDEN
 from gateway.rig import (
     CHAT,
     ENGINE_KEY,

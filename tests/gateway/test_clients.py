@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from gateway.corpus import REFUSED
 from gateway.rig import CHAT, Exchange, delta, event, raw_request, served, silence
 
 WORD = event(delta("x" * 1000))
@@ -203,6 +204,17 @@ async def test_what_follows_a_broken_request_is_not_read(rig) -> None:
     bad = await client.answer()
     assert (bad.status, bad.headers["connection"], bad.error["code"]) == (400, "close", "bad_http")
     assert await client.closed()
+
+
+async def test_no_broken_request_reaches_an_engine_and_each_ends_its_connection(rig) -> None:
+    for case, data in REFUSED.items():
+        client = await rig.connect()
+        client.send(data.replace(b" /x ", b" /v1/chat/completions ") + raw_request("POST", CHAT, {"model": "chat"}))
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close"), case
+        client.writer.write_eof()
+        assert await client.closed(), case
+    assert rig.engine.requests == []
 
 
 async def test_a_client_that_asks_first_is_told_to_go_on(rig) -> None:

@@ -3,67 +3,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gateway.corpus import CHUNKED, HEAD, REFUSED
 from selfhost.gateway.http_request import Request, RequestParser
 from selfhost.gateway.limits import Limits
 from selfhost.gateway.openai import ApiError
-
-HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\n"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-
-# What two parsers might read differently, or what no honest client sends: refused, and nothing after it is read.
-REFUSED = {
-    "length and chunks": HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunks and length": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
-    "two lengths": HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
-    "two equal lengths": HEAD + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
-    "a list of lengths": HEAD + b"Content-Length: 3, 3\r\n\r\nabc",
-    "a signed length": HEAD + b"Content-Length: +3\r\n\r\nabc",
-    "a negative length": HEAD + b"Content-Length: -3\r\n\r\nabc",
-    "a hexadecimal length": HEAD + b"Content-Length: 0x3\r\n\r\nabc",
-    "an empty length": HEAD + b"Content-Length:\r\n\r\nabc",
-    "an endless length": HEAD + b"Content-Length: 99999999999999999999\r\n\r\nabc",
-    "a space before the colon": HEAD + b"Content-Length : 3\r\n\r\nabc",
-    "bare line feeds": b"POST /x HTTP/1.1\nHost: a\n\n",
-    "one bare line feed": HEAD + b"A: b\nContent-Length: 3\r\n\r\nabc",
-    "a bare line feed at the end": HEAD + b"A: b\r\n\n",
-    "a bare carriage return": HEAD + b"A: b\rContent-Length: 3\r\n\r\nabc",
-    "a folded header": HEAD + b"A: b\r\n Content-Length: 3\r\n\r\nabc",
-    "an unknown coding": HEAD + b"Transfer-Encoding: gzip\r\n\r\n",
-    "a hidden coding": HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    "identity": HEAD + b"Transfer-Encoding: identity\r\n\r\n",
-    "two codings": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "chunks not last": HEAD + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
-    "an empty coding first": HEAD + b"Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n",
-    "chunks twice": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunks in HTTP/1.0": b"POST /x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "a chunk size that is none": CHUNKED + b"xyz\r\nabc\r\n0\r\n\r\n",
-    "a chunk size with a prefix": CHUNKED + b"0x3\r\nabc\r\n0\r\n\r\n",
-    "a chunk size with a space": CHUNKED + b"3 \r\nabc\r\n0\r\n\r\n",
-    "a chunk size too large": CHUNKED + b"fffffffffffffffff\r\nabc\r\n0\r\n\r\n",
-    "a chunk longer than it says": CHUNKED + b"3\r\nabcd\r\n0\r\n\r\n",
-    "a chunk ended by a line feed": CHUNKED + b"3\nabc\r\n0\r\n\r\n",
-    "an extension ended by a line feed": CHUNKED + b"3;a=b\nabc\r\n0\r\n\r\n",
-    "a length in a trailer": CHUNKED + b"3\r\nabc\r\n0\r\nContent-Length: 5\r\n\r\n",
-    "no host": b"GET / HTTP/1.1\r\n\r\n",
-    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    "two keys": HEAD + b"Authorization: Bearer a\r\nauthorization: Bearer b\r\n\r\n",
-    "a zero byte": HEAD + b"A: b\x00c\r\n\r\n",
-    "a control character": HEAD + b"A: b\x01c\r\n\r\n",
-    "a header without name": HEAD + b": b\r\n\r\n",
-    "a header without colon": HEAD + b"Abc\r\n\r\n",
-    "a name that is no token": HEAD + b"a(b): c\r\n\r\n",
-    "a target with a tab": b"GET /a\tb HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a target beyond ASCII": b"GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "an unknown method": b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a method in lower case": b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "HTTP/0.9": b"GET /\r\n\r\n",
-    "HTTP/1.2": b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
-    "HTTP/2.0": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
-    "HTTP/2 with prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "a TLS handshake": b"\x16\x03\x01\x02\x00\x01\x00",
-    "no HTTP at all": b"hello\r\n\r\n",
-    "a target that is none": b"GET gateway:80 HTTP/1.1\r\nHost: a\r\n\r\n",
-}
 
 
 def everybody(request: Request) -> None:

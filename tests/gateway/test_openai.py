@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bodies import ALLOWED, CHAT, FORBIDDEN
+from gateway.corpus import ALLOWED, CHAT, FORBIDDEN
 from selfhost.gateway.openai import AT_MOST, SPREAD, ApiError, engine_body, read_call
 from selfhost.gateway.openai import FORBIDDEN as FORBIDDEN_NAMES
 
