@@ -1,5 +1,6 @@
 """`selfhost keys`: who may use the endpoint."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -32,16 +33,18 @@ def create(*, manifest_path: Path, name: str) -> None:
 def list_keys(*, manifest_path: Path, as_json: bool) -> None:
     """List the keys, without the keys themselves."""
     manifest = load_manifest(manifest_path)
-    rows = [(record.id, record.name, record.created) for record in key_store(manifest.name).list()]
-    declared = [("-", key.name, "in the manifest") for key in manifest.gateway.keys]
+    records = key_store(manifest.name).records()
     if as_json:
-        output.json_document(
-            {"keys": [dict(zip(("id", "name", "created"), row, strict=True)) for row in rows + declared]}
-        )
-    elif rows or declared:
-        output.table(("id", "name", "created"), rows + declared)
+        made = [{name: value for name, value in asdict(record).items() if name != "sha256"} for record in records]
+        declared = [{"id": None, "name": key.name, "created": None, "revoked": None} for key in manifest.gateway.keys]
+        output.json_document({"keys": made + declared})
+        return
+    rows = [(record.id, record.name, record.created, record.revoked or "") for record in records]
+    rows += [("", key.name, "in the manifest", "") for key in manifest.gateway.keys]
+    if rows:
+        output.table(("id", "name", "created", "revoked"), rows)
     else:
-        output.say("there are no keys; requests from this machine need none")
+        output.say("there are no keys, and requests from this machine need none")
 
 
 @keys.command(epilog=options.examples("selfhost keys revoke ci"))

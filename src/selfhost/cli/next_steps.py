@@ -15,7 +15,7 @@ QUESTION = "What can you do?"
 def say_next_steps(plan: Plan) -> None:
     """Say them."""
     url = base_url(plan.gateway.host, plan.gateway.port)
-    needs_key = bool(plan.gateway.keys or key_store(plan.name).list())
+    needs_key = bool(plan.gateway.keys or key_store(plan.name).records())  # revoked ones keep the door shut
     request = {"model": plan.deployments[0].name, "messages": [{"role": "user", "content": QUESTION}]}
     names = ", ".join(deployment.name for deployment in plan.deployments)
     lines = ["", f"ready: {names} at {url}/v1", "", f"  curl {url}/v1/chat/completions \\"]
