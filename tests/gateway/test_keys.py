@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 
 from selfhost.errors import SelfhostError
-from selfhost.gateway.keys import PREFIX, KeyStore
+from selfhost.gateway.keys import PREFIX, KeyStore, hash_key
 
 
 @pytest.fixture
 def path(isolated: Path) -> Path:
     return isolated / "state" / "keys.json"  # the folder is not there yet
+
+
+def name_of(store: KeyStore, plaintext: str) -> str | None:
+    """The active key that `plaintext` is, found as the gateway finds it."""
+    digest = hash_key(plaintext.encode()).hex()
+    return next((record.name for record in store.list() if record.sha256 == digest), None)
 
 
 def test_a_key_is_shown_once_and_only_its_hash_is_kept(path: Path) -> None:
@@ -24,31 +30,31 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(path: Path) -> None:
         assert key.removeprefix(PREFIX) not in file.read_text()
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert KeyStore(path).list() == (record,)
-    assert KeyStore(path).verify(key) == "ci"
-    assert KeyStore(path).verify(key[:-1]) is None
-    assert KeyStore(path).verify("") is None
+    assert name_of(KeyStore(path), key) == "ci"
+    assert name_of(KeyStore(path), key[:-1]) is None
+    assert name_of(KeyStore(path), "") is None
 
 
 def test_a_store_that_does_not_exist_is_empty(path: Path) -> None:
     assert KeyStore(path).list() == ()
-    assert KeyStore(path).verify("x") is None
+    assert name_of(KeyStore(path), "x") is None
     assert not path.exists()
 
 
 def test_keys_of_other_processes_count_at_once(path: Path) -> None:
     here, there = KeyStore(path), KeyStore(path)
-    assert here.verify("x") is None
+    assert name_of(here, "x") is None
     _, key = there.create("ci")
-    assert here.verify(key) == "ci"
+    assert name_of(here, key) == "ci"
     there.revoke("ci")
-    assert here.verify(key) is None
+    assert name_of(here, key) is None
 
 
 def test_a_key_is_revoked_by_name_or_id_and_its_name_is_free_again(path: Path) -> None:
     store = KeyStore(path)
     first, key = store.create("ci")
     assert store.revoke("ci").id == first.id
-    assert store.verify(key) is None
+    assert name_of(store, key) is None
     second, _ = store.create("ci")
     assert second.id != first.id
     assert store.revoke(second.id).name == "ci"
@@ -106,7 +112,7 @@ def test_writers_at_the_same_time_lose_nothing(path: Path) -> None:
     with ProcessPoolExecutor(4, mp_context=get_context("fork")) as pool:
         keys = list(pool.map(_create, [(path, f"key{number}") for number in range(24)]))
     store = KeyStore(path)
-    assert [store.verify(key) for key in keys] == [f"key{number}" for number in range(24)]
+    assert [name_of(store, key) for key in keys] == [f"key{number}" for number in range(24)]
     assert json.loads(path.read_bytes())["format_version"] == 1
 
 

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import hmac
 import json
 import os
 import re
@@ -89,15 +88,6 @@ class KeyStore:
                     self._write(tuple(revoked if other is record else other for other in self.records()))
                     return revoked
         raise SelfhostError(f"there is no active key '{id_or_name}'", hint="selfhost keys list")
-
-    def verify(self, plaintext: str) -> str | None:
-        """The name of the active key that `plaintext` is."""
-        digest = hash_key(plaintext.encode())
-        found = None
-        for record in self.list():
-            if hmac.compare_digest(bytes.fromhex(record.sha256), digest):
-                found = record.name
-        return found
 
     def signature(self) -> Signature | None:
         """Of the file as it is now, for one `stat`; None when there is none."""
