@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
 def judge(status: int, content_type: bytes, body: bytes) -> Verdict:
     """What to make of a whole answer.
 
-    An engine that was stopped answers 200 with the text so far and `"finish_reason":"abort"` (facts/engine.md 3).
+    An engine that was stopped answers 200 with the text so far and `"finish_reason":"abort"` (seen with vLLM 0.32).
     """
     try:
         fields = orjson.loads(body)

@@ -41,7 +41,7 @@ class App:
         self._directory = Directory(RoutingTable(models=()))
         self._created = int(time.time())
         # Nothing else is let through, compared byte by byte: what an engine answers on other paths, some of it without
-        # a key (facts/security.md 1), cannot be reached by any spelling.
+        # a key, cannot be reached by any spelling.
         probe, get, post = (_GET, _HEAD), (_GET,), (_POST,)
         routes = (
             Route(name="/livez", methods=probe, answer=self._livez, is_probe=True),

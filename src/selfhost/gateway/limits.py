@@ -7,7 +7,7 @@ from selfhost.units import KIB, MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The bounds of one gateway (`facts/security.md` 8 and 10); tests take smaller ones."""
+    """The bounds of one gateway; tests take smaller ones."""
 
     head_bytes: int = (
         32 * KIB

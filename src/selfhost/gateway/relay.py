@@ -42,7 +42,7 @@ class Relay:
 
     Another replica is tried only while none has got the request (nobody listens on the socket), the same one only when
     a kept-alive connection had been closed before the engine read anything. A request that was in flight when an engine
-    died is never sent again: it may be what killed it (security.md 20).
+    died is never sent again: it may be what killed it.
 
     Nothing reaches the client before it is known to be good: the head of a stream goes out with its first whole event,
     an answer that is not streamed when it is complete. Whatever fails before that gets an honest status.

@@ -19,7 +19,7 @@ class EventFilter:
     Only whole events go through, so a client never sees half of one when the engine dies. Nothing is written anew.
     Held back are the usage event that we asked for and the client did not, and everything after a failure: an engine
     that was stopped ends its stream with `"finish_reason":"abort"`, usage and `[DONE]`, one that crashed with an error
-    event and `[DONE]` (facts/engine.md 3), and to a client that waits for `[DONE]` both look finished. So a failed
+    event and `[DONE]`, and to a client that waits for `[DONE]` both look finished. So a failed
     stream ends with one error event, the engine's own or ours in place of the abort, and nothing after it.
     """
 
