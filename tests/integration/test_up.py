@@ -468,3 +468,13 @@ def test_no_verb_imports_an_engine(box) -> None:
     manager = psutil.Process(box.status()["pid"])
     mapped = " ".join(entry.path for entry in manager.memory_maps())
     assert "torch" not in mapped
+
+
+def test_a_runtime_folder_too_deep_for_sockets_is_refused_before_anything_starts(box) -> None:
+    deep = Path(os.environ["SELFHOST_RUNTIME"]) / ("x" * 60)
+    ran = box("up", "--wait", SELFHOST_RUNTIME=str(deep))
+    assert ran.code == 1
+    assert "is too long for the unix sockets in it" in ran.stderr
+    assert "SELFHOST_RUNTIME" in ran.stderr
+    assert box("down", SELFHOST_RUNTIME=str(deep)).code == 0
+    deep.rmdir()  # which is empty

@@ -8,7 +8,7 @@ import orjson
 from selfhost.gateway import json_text
 from selfhost.gateway.http_response import Response
 
-# Engine-fatal or worse in some vLLM (CVE-2026-105756, -105757, -105758, -114053), or a way around what the operator decided.
+# Engine-fatal or worse in some vLLM (CVE-2026-105756, -105757, -105758, -114053), or a way around the operator.
 FORBIDDEN = frozenset(
     {
         "cache_salt",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import time
@@ -15,6 +16,8 @@ from selfhost.engines.command import Command
 from selfhost.errors import SelfhostError
 from selfhost.runtime import process
 from selfhost.runtime.logfile import EngineLog
+
+log = logging.getLogger(__name__)
 
 ZMQ_NAME_BYTES = 37  # a slash and a UUID: what vLLM adds to VLLM_RPC_BASE_PATH (`utils/network_utils.py`)
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (where POSIX shared memory is)
@@ -61,7 +64,11 @@ class EngineProcess:
             temp_dir=str(self._temp),
             socket=str(self._socket),
         )
-        state.write_record(manifest, self._record)
+        try:
+            state.write_record(manifest, self._record)
+        except OSError:  # what is not written down could not be found again: rather not run it
+            self.child.kill_group()
+            raise
 
     def note_members(self) -> None:
         """Write down which processes and which shared memory belong to this engine, and watch its core and workers."""
@@ -70,7 +77,10 @@ class EngineProcess:
         shared_memory = tuple(sorted({*self._record.shared_memory, *_mapped_shared_memory(members)}))
         if (identities, shared_memory) != (self._record.members, self._record.shared_memory):
             self._record = replace(self._record, members=identities, shared_memory=shared_memory)
-            state.write_record(self._manifest, self._record)
+            try:
+                state.write_record(self._manifest, self._record)
+            except OSError as error:  # a full disk: the leader is on record, which is enough to find the group
+                log.warning("cannot update the record of %s: %s", self._replica, error)
         for member in members:
             self._watch(member)
 

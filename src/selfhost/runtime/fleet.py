@@ -1,5 +1,6 @@
 """Everything that runs for one plan, and what the gateway is told about it."""
 
+import asyncio
 import logging
 import secrets
 import socket
@@ -16,6 +17,8 @@ from selfhost.runtime.replica import DeviceLocks, ReplicaSupervisor
 from selfhost.runtime.status import GatewayStatus
 
 log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
 
 _table_codec: TypeAdapter[RoutingTable] = TypeAdapter(RoutingTable)
 
@@ -128,7 +131,11 @@ class Fleet:
             keys=self.plan.gateway.keys,
             started=self._all_were_ready,
         )
-        atomic.write_bytes(self._files.table, _table_codec.dump_json(table))
+        try:
+            atomic.write_bytes(self._files.table, _table_codec.dump_json(table))
+        except OSError as error:  # a full disk must not end the supervision; the gateway goes by what it has
+            log.warning("cannot tell the gateway what runs: %s; trying again", error)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self.publish)
 
 
 def _upstream(replica: ReplicaSupervisor) -> Upstream:

@@ -15,6 +15,7 @@ from selfhost.planner.plan import Plan
 from selfhost.planner.reconcile import reconcile
 from selfhost.runtime import steps
 from selfhost.runtime.apply import carry_out
+from selfhost.runtime.engine_process import replica_dir
 from selfhost.runtime.events import Event, EventStream
 from selfhost.runtime.fleet import Fleet
 from selfhost.runtime.gateway_process import listen
@@ -75,6 +76,9 @@ class Manager:
         """
         if self._ending:
             raise SelfhostError(f"'{self.name}' is being stopped", hint="wait until it has ended, then selfhost up")
+        for deployment in plan.deployments:
+            for replica in deployment.replicas:
+                replica_dir(self.name, replica.name)  # refuses a path that is too long for sockets
         listener = self._new_front_door(plan)
         await self._drop_work()
         todo = reconcile(plan, await asyncio.to_thread(observe, plan, self.status()))

@@ -161,6 +161,8 @@ class ReplicaSupervisor:
                     self._give_up(verdict, failure)
                     return
                 await self._back_off(verdict, failure)
+        except SelfhostError as error:
+            self.fail(error)
         except Exception as error:
             log.exception("the life of %s ended by a defect", self.replica.name)
             self.fail(SelfhostError(f"internal error: {type(error).__name__}: {error}"))
@@ -255,9 +257,9 @@ class ReplicaSupervisor:
 def _cannot_start(command: Command, error: OSError) -> Failure:
     return Failure(
         code="cannot_start",
-        retry=Retry.NEVER,
-        cause=f"cannot start {command.argv[0]}: {error.strerror}",
-        hint="is the engine's environment whole? selfhost engine install",
+        retry=Retry.HOST,
+        cause=f"cannot start {command.argv[0]}: {error.strerror} ({error.filename or 'no file named'})",
+        hint="is the disk full, or the engine's environment gone? selfhost gpus, selfhost engine list",
         exit_code=ExitCode.FAILED,
         lines=(),
     )
