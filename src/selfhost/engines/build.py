@@ -35,11 +35,7 @@ def build(version: str, platform: str, report: Report, *, needs_compiler: bool =
     included, removes the unfinished environment; a kill -9 leaves one that does not count and goes with the next build.
     """
     versions.require_supported(version)
-    if platform != "cpu":
-        raise BlockedError(
-            f"selfhost cannot build vLLM for {platform} yet",
-            hint="set engine.python to the Python of an environment that has it",
-        )
+    require_buildable(platform)
     directory = environment.directory(version, platform)
     paths.make_private(directory.parent)
 
@@ -64,6 +60,15 @@ def build(version: str, platform: str, report: Report, *, needs_compiler: bool =
             return environment.finish(
                 directory, vllm_version=version, platform=platform, origin=origin, built=time.time()
             )
+
+
+def require_buildable(platform: str) -> None:
+    """Refuse a platform whose environment cannot be built."""
+    if platform != "cpu":
+        raise BlockedError(
+            f"selfhost cannot build vLLM for {platform} yet",
+            hint="set engine.python in the manifest to the Python of an environment that has it",
+        )
 
 
 class _Steps:

@@ -9,8 +9,9 @@ import socket
 import time
 
 from selfhost import __version__, paths
+from selfhost.engines.build import require_buildable
 from selfhost.errors import SelfhostError
-from selfhost.planner.actions import Action, StartReplica, Step
+from selfhost.planner.actions import Action, InstallEngine, StartReplica, Step
 from selfhost.planner.plan import Plan
 from selfhost.planner.reconcile import reconcile
 from selfhost.runtime import steps
@@ -82,6 +83,8 @@ class Manager:
         listener = self._new_front_door(plan)
         await self._drop_work()
         todo = reconcile(plan, await asyncio.to_thread(observe, plan, self.status()))
+        if any(isinstance(step.action, InstallEngine) for step in todo):
+            require_buildable(plan.engine.platform)
         self._manifest_path = manifest_path
         self._fleet.adopt_plan(plan)
         for step in todo:
