@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,20 @@ def test_without_variables_the_xdg_places_hold_the_data(monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", "/home/ann")
     assert paths.home_dir() == Path("/home/ann/.local/share/selfhost")
     assert paths.state_dir("box") == Path("/home/ann/.local/state/selfhost/box")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"HF_HOME": "/data/hf"}, {"HF_HUB_CACHE": "/data/cache"}, {"XDG_CACHE_HOME": "/data/xdg"}],
+)
+def test_weights_are_where_the_hub_client_keeps_them(monkeypatch: pytest.MonkeyPatch, variables: dict) -> None:
+    for variable in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    code = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
+    client = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert str(paths.hub_cache_dir()) == client.stdout.strip()
 
 
 def test_private_directories_are_for_this_user_alone(isolated: Path) -> None:

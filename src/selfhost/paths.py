@@ -27,6 +27,12 @@ def runtime_dir(name: str) -> Path:
     return (_from_env("SELFHOST_RUNTIME") or _default_runtime()) / name
 
 
+def hub_cache_dir() -> Path:
+    """Where the Hugging Face Hub's client keeps weights, by its own rules: other tools find them there too."""
+    hub_home = _from_env("HF_HOME") or _xdg("XDG_CACHE_HOME", ".cache") / "huggingface"
+    return _from_env("HF_HUB_CACHE") or _from_env("HUGGINGFACE_HUB_CACHE") or hub_home / "hub"
+
+
 def make_private(path: Path) -> Path:
     """Create the directory `path` for this user alone (0700) and refuse one that somebody else could enter.
 

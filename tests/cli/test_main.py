@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import click
 import pytest
 
 from selfhost.cli.main import VERBS, cli, run
@@ -20,9 +21,11 @@ def test_help_imports_no_verb_and_nothing_heavy() -> None:
 def test_every_verb_has_the_help_that_the_list_shows_and_examples(selfhost, verb: str) -> None:
     command = cli.get_command(None, verb)
     assert command.help.splitlines()[0] == VERBS[verb][1]
-    shown = selfhost(verb, "--help")
-    assert shown.code == 0
-    assert f"selfhost {verb}" in shown.stdout.partition("Examples:")[2]
+    subcommands = command.list_commands(None) if isinstance(command, click.Group) else []
+    for words in ([verb], *([verb, subcommand] for subcommand in subcommands)):
+        shown = selfhost(*words, "--help")
+        assert shown.code == 0
+        assert f"selfhost {' '.join(words)}" in shown.stdout.partition("Examples:")[2]
 
 
 def test_an_unknown_verb_is_a_usage_error_with_the_nearest_one(selfhost) -> None:

@@ -15,6 +15,33 @@ from selfhost.errors import ExitCode, SelfhostError
 
 # verb: (module:attribute, short help). The help stands here so that `selfhost --help` imports no verb.
 VERBS: Mapping[str, tuple[str, str]] = {
+    "check": ("selfhost.cli.manifest:check", "Read the manifest and report everything that is wrong with it."),
+    "schema": ("selfhost.cli.manifest:schema", "Print the JSON Schema of the manifest, for editors."),
+    "gpus": ("selfhost.cli.hardware:gpus", "Show the GPUs and the host that plans are made for."),
+    "plan": (
+        "selfhost.cli.plan:plan",
+        "Show what would run where and why, and what `up` would do. Changes nothing.",
+    ),
+    "pull": ("selfhost.cli.plan:pull", "Fetch the weights of the models of the manifest, without starting anything."),
+    "up": ("selfhost.cli.up:up", "Serve the manifest: install, fetch, start, prove, and keep it running."),
+    "down": (
+        "selfhost.cli.down:down",
+        "Stop everything that the manifest runs; nothing of it is left.",
+    ),
+    "ps": ("selfhost.cli.ps:ps", "Show what runs, in which state, since when and why."),
+    "logs": (
+        "selfhost.cli.logs:logs",
+        "Show the logs of engines, of `gateway` or of `manager`.",
+    ),
+    "health": (
+        "selfhost.cli.health:health",
+        "Exit with 0 when the models answer and with 5 when they do not. Made for probes.",
+    ),
+    "keys": (
+        "selfhost.cli.keys:keys",
+        "Create, list and revoke API keys. They take effect at once, without a restart.",
+    ),
+    "engine": ("selfhost.cli.engine:engine", "Install, list and remove engine environments."),
     "version": ("selfhost.cli.version:version", "Show the versions of selfhost and of what it uses."),
 }
 

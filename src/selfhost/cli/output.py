@@ -1,13 +1,22 @@
 """How commands speak: data on standard output, talk on standard error, no colour that carries meaning."""
 
 import json
+import os
+import sys
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from selfhost.columns import align
 from selfhost.errors import SelfhostError
+from selfhost.progress import Progress
 
+if TYPE_CHECKING:
+    from rich.status import Status
+
+QUIET_SECONDS = 5.0  # between two lines about the same phase where nothing can move
 FORMAT_VERSION = 1  # of every --json document; raised when a field changes its meaning or goes away
 
 
@@ -45,7 +54,49 @@ def json_document(fields: Mapping[str, Any]) -> None:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Left-aligned columns, two spaces apart, headers in capitals (as `docker ps` prints them)."""
-    lines = [[header.upper() for header in headers], *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
-    for line in lines:
-        data("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in align([[header.upper() for header in headers], *rows]):
+        data(line)
+
+
+class ProgressLine:
+    """The progress of one piece of work on standard error: a moving line on a terminal, a line now and then elsewhere.
+
+    With `as_json`, every step is a line of JSON on standard output instead.
+    """
+
+    def __init__(self, subject: str, *, as_json: bool = False) -> None:
+        self._subject = subject
+        self._as_json = as_json
+        self._live: Status | None = None
+        self._phase, self._told_at = "", 0.0
+
+    def __enter__(self) -> Self:
+        if is_terminal() and not self._as_json:
+            from rich.console import Console
+            from rich.status import Status
+
+            self._live = Status(self._subject, console=Console(stderr=True))
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def report(self, progress: Progress) -> None:
+        """Show one step."""
+        text = f"{self._subject}: {progress.phase}: {progress.message}"
+        if self._as_json:
+            click.echo(progress.to_json())
+        elif self._live:
+            from rich.markup import escape
+
+            self._live.update(escape(text))
+        elif progress.phase != self._phase or time.monotonic() - self._told_at > QUIET_SECONDS:
+            self._phase, self._told_at = progress.phase, time.monotonic()
+            say(text)
+
+
+def is_terminal() -> bool:
+    """Whether a person watches standard error on something that can move a line."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class ReplicaState(StrEnum):
-    """The life of a replica (DESIGN: processes on a box); the same words in `ps`, logs, `/readyz` and metrics."""
+    """The life of a replica; the same words in `ps`, logs, `/readyz` and metrics."""
 
     QUEUED = "queued"
     PULLING = "pulling"

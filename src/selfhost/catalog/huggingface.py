@@ -1,0 +1,128 @@
+"""Models on the Hugging Face Hub: what they are, from their metadata alone, before any weight is fetched.
+
+What was read is kept by commit under `$SELFHOST_HOME/catalog`, so that a second plan asks the Hub only which commit a
+branch points to, and nothing at all for a pinned commit or with HF_HUB_OFFLINE.
+"""
+
+import contextlib
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub.errors import HFValidationError
+
+from selfhost import atomic, paths
+from selfhost.catalog.config import parse_config
+from selfhost.catalog.files import serving_files
+from selfhost.catalog.hub_errors import explain
+from selfhost.catalog.model import Checkpoint, CheckpointKind, CheckpointRef, Tensor
+from selfhost.errors import BlockedError, SelfhostError
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HEADERS_AT_ONCE = 8
+FORMAT_VERSION = 1
+
+T = TypeVar("T")
+
+
+def describe(repo: str, revision: str) -> Checkpoint:
+    """The checkpoint at `revision` (branch, tag or commit) of `repo`.
+
+    Raises `BlockedError` when it cannot be served or accessed, `SelfhostError` when the Hub cannot be asked.
+    """
+    commit = _resolve(repo, revision)
+    facts = _cached_facts(repo, commit) or _fetch_facts(repo, commit)
+    return Checkpoint(
+        ref=CheckpointRef(
+            kind=CheckpointKind.HUB, location=repo, revision=commit, total_bytes=sum(facts["files"].values())
+        ),
+        spec=parse_config(facts["config"], label=repo),
+        tensors=tuple(Tensor(name=name, dtype=dtype, shape=tuple(shape)) for name, dtype, shape in facts["tensors"]),
+    )
+
+
+def serving_files_of(repo: str, commit: str) -> dict[str, int]:
+    """The files that serving needs, with their sizes in bytes."""
+    facts = _cached_facts(repo, commit) or _fetch_facts(repo, commit)
+    return dict(facts["files"])
+
+
+def _resolve(repo: str, revision: str) -> str:
+    """The commit that `revision` means now; offline, the one it meant when it was last fetched."""
+    if COMMIT.fullmatch(revision):
+        return revision
+    if constants.is_offline_mode():
+        return _last_known_commit(repo, revision)
+    commit = _ask(lambda: HfApi().model_info(repo, revision=revision).sha, repo, revision)
+    if commit is None:
+        raise SelfhostError(f"the Hub names no commit for {repo}@{revision}", hint="try again later")
+    atomic.write_bytes(_ref_file(repo, revision), commit.encode())
+    return commit
+
+
+def _last_known_commit(repo: str, revision: str) -> str:
+    """What `revision` meant when this machine last asked, by our own note or by the Hub client's."""
+    client_note = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs" / revision
+    for note in (_ref_file(repo, revision), client_note):
+        with contextlib.suppress(OSError):
+            return note.read_text().strip()
+    raise BlockedError(
+        f"HF_HUB_OFFLINE is set and the cache does not know which commit of {repo} '{revision}' is",
+        hint="unset HF_HUB_OFFLINE, or write the 40-digit commit as `revision`",
+    )
+
+
+def _ref_file(repo: str, revision: str) -> Path:
+    return paths.home_dir() / "catalog" / f"{repo.replace('/', '--')}@{revision.replace('/', '--')}.ref"
+
+
+def _facts_file(repo: str, commit: str) -> Path:
+    return paths.home_dir() / "catalog" / f"{repo.replace('/', '--')}@{commit}.json"
+
+
+def _cached_facts(repo: str, commit: str) -> dict[str, Any] | None:
+    try:
+        facts: dict[str, Any] = json.loads(_facts_file(repo, commit).read_bytes())
+    except (OSError, ValueError):  # a cache: what cannot be read is fetched again
+        return None
+    return facts if facts.get("format_version") == FORMAT_VERSION else None
+
+
+def _fetch_facts(repo: str, commit: str) -> dict[str, Any]:
+    api = HfApi()
+    # config.json first: the listing of a gated repository is public, its files are not
+    config_path = _ask(lambda: hf_hub_download(repo, "config.json", revision=commit), repo, commit)
+    config = json.loads(Path(config_path).read_bytes())
+    info = _ask(lambda: api.model_info(repo, revision=commit, files_metadata=True), repo, commit)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    files = {name: sizes[name] for name in serving_files(sizes)}
+    weights = [name for name in files if name.endswith(".safetensors")]
+    if not weights:
+        raise BlockedError(
+            f"{repo} has no safetensors weights", hint="pickle weights can run code and are not served; choose another"
+        )
+    with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
+        headers = list(
+            pool.map(
+                lambda name: _ask(
+                    lambda: api.parse_safetensors_file_metadata(repo, name, revision=commit), repo, commit
+                ),
+                weights,
+            )
+        )
+    tensors = [[name, info.dtype, info.shape] for header in headers for name, info in header.tensors.items()]
+    facts = {"format_version": FORMAT_VERSION, "config": config, "files": files, "tensors": tensors}
+    atomic.write_json(_facts_file(repo, commit), facts)
+    return facts
+
+
+def _ask(question: Callable[[], T], repo: str, revision: str) -> T:
+    try:
+        return question()
+    except (httpx2.HTTPError, HFValidationError, OSError) as error:  # HfHubHTTPError is the first of these
+        raise explain(error, repo, revision) from error

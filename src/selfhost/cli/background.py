@@ -1,0 +1,53 @@
+"""A manager that outlives the command which started it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from selfhost import paths
+from selfhost.errors import SelfhostError
+from selfhost.runtime.control_client import ControlClient
+
+START_SECONDS = 30.0
+POLL_SECONDS = 0.05
+LARGEST_LOG_BYTES = 16 * 1024**2
+SHOWN_LINES = 5
+
+
+def manager_log(name: str) -> Path:
+    """The log of the manager of `name`; one older generation is kept."""
+    path = paths.make_private(paths.make_private(paths.state_dir(name)) / "logs") / "manager.log"
+    if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    path.touch(mode=0o600)
+    return path
+
+
+def start_in_background(client: ControlClient) -> None:
+    """Start the manager and wait until it answers; raises `SelfhostError` with its own words when it does not."""
+    path = manager_log(client.manifest)
+    with path.open("ab") as log:
+        begin = log.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "selfhost.runtime.serve", client.manifest],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while not client.is_running():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise SelfhostError(f"the manager did not start: {_last_words(path, begin)}", hint=f"its log is {path}")
+        time.sleep(POLL_SECONDS)
+
+
+def _last_words(log: Path, begin: int) -> str:
+    with log.open("rb") as file:
+        file.seek(begin)
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return said[-1] if said else " / ".join(lines[-SHOWN_LINES:]) or "it said nothing"

@@ -1,0 +1,143 @@
+"""`selfhost up`: everything from the manifest to a `curl` that answers."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from selfhost import logs
+from selfhost.cli import options, output
+from selfhost.cli.address import base_url
+from selfhost.cli.background import manager_log, start_in_background
+from selfhost.cli.follow import Show, make_show
+from selfhost.cli.health import ask_readyz
+from selfhost.cli.next_steps import say_next_steps
+from selfhost.cli.pipeline import Prepared, prepare
+from selfhost.cli.session import Outcome, Session
+from selfhost.errors import ExitCode, SelfhostError
+from selfhost.planner.routing import ReplicaState
+from selfhost.planner.text import render_steps
+from selfhost.runtime.control_client import ControlClient
+from selfhost.runtime.status import ManagerStatus
+
+GATEWAY_SECONDS = 10.0
+POLL_SECONDS = 0.05
+
+
+@click.command(
+    epilog=options.examples(
+        "selfhost up", "selfhost up --detach", "selfhost up --wait --timeout 600", "selfhost up --json"
+    )
+)
+@options.manifest
+@options.as_json
+@click.option("-d", "--detach", is_flag=True, help="Run in the background; return when the plan is accepted.")
+@click.option("--wait", is_flag=True, help="Run in the background; return when every model is ready.")
+@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds to wait until every model is ready.")
+def up(*, manifest_path: Path, as_json: bool, detach: bool, wait: bool, timeout: float | None) -> int:
+    """Serve the manifest: install, fetch, start, prove, and keep it running.
+
+    Stays in the foreground: Ctrl-C stops everything, a lost terminal nothing. Run again, it applies what changed in
+    the manifest.
+    """
+    prepared = prepare(manifest_path)
+    show = make_show(as_json=as_json)
+    if prepared.status is None and not detach and not wait:
+        return _Foreground(prepared, show, timeout).run()
+    if prepared.status is None:
+        start_in_background(prepared.client)
+    session = Session(prepared.client)
+    _apply(session, prepared)
+    if detach and not wait:
+        output.say("accepted; next: selfhost ps")
+        return ExitCode.OK
+    return _report(session.settle(show, timeout), prepared)
+
+
+def _apply(session: Session, prepared: Prepared) -> None:
+    output.say(f"{prepared.plan.name}: {prepared.plan.machine}")
+    output.say(render_steps(session.apply(prepared.plan, prepared.manifest_path)).rstrip("\n"))
+
+
+def _report(outcome: Outcome, prepared: Prepared) -> int:
+    for replica in outcome.given_up:
+        output.error(SelfhostError(f"{replica.observed.replica.name}: {replica.cause}", hint=replica.hint))
+    _prove_the_way_in(outcome.status)
+    if outcome.status.ready:
+        say_next_steps(prepared.plan)
+    return outcome.exit_code
+
+
+def _prove_the_way_in(status: ManagerStatus) -> None:
+    """Wait until the gateway, too, says that what is ready is ready: it learns of it a moment after the manager."""
+    if status.plan is None:
+        return
+    url = base_url(status.plan.gateway.host, status.plan.gateway.port)
+    ready = {each.observed.deployment.name for each in status.replicas if each.observed.state is ReplicaState.READY}
+    deadline = time.monotonic() + GATEWAY_SECONDS
+    for model in ready:
+        while ask_readyz(url, model, GATEWAY_SECONDS) != 200:
+            if time.monotonic() > deadline:
+                raise SelfhostError(
+                    f"{model} answers, but the gateway at {url} does not know it", hint="selfhost logs gateway"
+                )
+            time.sleep(POLL_SECONDS)
+
+
+class _Foreground:
+    """The manager in this process, in the main thread; what it does is shown from a second one, as others see it."""
+
+    def __init__(self, prepared: Prepared, show: Show, timeout_seconds: float | None) -> None:
+        self._prepared = prepared
+        self._show = show
+        self._timeout_seconds = timeout_seconds
+        self._client: ControlClient = prepared.client
+        self._code: int = ExitCode.OK
+        self._problem: SelfhostError | None = None
+        self._shown = threading.Thread(target=self._serve_the_reader, name="show", daemon=True)
+
+    def run(self) -> int:
+        """Serve until everything is stopped."""
+        name = self._prepared.plan.name
+        with manager_log(name).open("a") as log:
+            logs.configure(log)
+            asked = asyncio.run(_serve(name, self._shown))
+        self._shown.join()
+        if asked:  # what else went wrong meanwhile only means that everything was being stopped
+            return ExitCode.INTERRUPTED if asked is signal.SIGINT else ExitCode.OK
+        if self._problem:
+            raise self._problem
+        return self._code
+
+    def _serve_the_reader(self) -> None:
+        try:
+            session = Session(self._client)
+            _apply(session, self._prepared)
+            outcome = session.settle(self._show, self._timeout_seconds)
+            self._code = _report(outcome, self._prepared)
+            if outcome.status.replicas and outcome.all_failed:
+                self._client.down()
+            session.watch()
+        except SelfhostError as error:
+            self._problem = error
+            with suppress(SelfhostError):  # it may have ended already
+                self._client.down(drain=False)
+
+
+async def _serve(name: str, shown: threading.Thread) -> signal.Signals | None:
+    from selfhost.runtime.serve import serve
+
+    return await serve(name, started=shown.start, hangup=_let_go_of_the_terminal)
+
+
+def _let_go_of_the_terminal() -> None:
+    """The terminal is gone: from here on there is nobody to talk to, and everything goes on."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -1,0 +1,69 @@
+"""Whether an engine really answers: its own health flag, and one real token.
+
+vLLM's `/health` is a flag that stays up when the engine behind it hangs, so ready means: healthy and a token came back.
+"""
+
+import asyncio
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+HEALTH_SECONDS = 5.0
+FIRST_TOKEN_SECONDS = 120.0  # the first request may compile kernels
+
+
+class Health(StrEnum):
+    """What `/health` said."""
+
+    OK = "ok"
+    DEAD = "dead"  # it answered that its engine is dead
+    REFUSED = "refused"  # nobody listens: starting, or gone
+    SILENT = "silent"  # no answer in time: busy, perhaps
+
+
+class EngineProbe:
+    """Asks one engine through its unix socket."""
+
+    def __init__(self, socket: str, api_key: str) -> None:
+        self._session = aiohttp.ClientSession(
+            "http://engine",
+            connector=aiohttp.UnixConnector(socket),
+            headers={"Authorization": f"Bearer {api_key}"},
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def health(self) -> Health:
+        """Ask `/health` once."""
+        try:
+            async with self._session.get("/health", timeout=aiohttp.ClientTimeout(total=HEALTH_SECONDS)) as response:
+                return Health.OK if response.status == 200 else Health.DEAD
+        except TimeoutError:
+            return Health.SILENT
+        except (aiohttp.ClientError, OSError):
+            return Health.REFUSED
+
+    async def first_token(self, model: str) -> str | None:
+        """Have the engine generate one token; None when it did, else what went wrong in a few words."""
+        request = {"model": model, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
+        try:
+            async with self._session.post(
+                "/v1/completions", json=request, timeout=aiohttp.ClientTimeout(total=FIRST_TOKEN_SECONDS)
+            ) as response:
+                if response.status != 200:
+                    return f"its first request ended with HTTP {response.status}: {(await response.text())[:500]}"
+                answer = await response.json()
+                tokens = answer["usage"]["completion_tokens"]
+                return None if tokens == 1 else f"its first request gave {tokens} tokens instead of one"
+        except TimeoutError:
+            return f"its first request had no answer within {FIRST_TOKEN_SECONDS:.0f} s"
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, asyncio.IncompleteReadError) as error:
+            return f"its first request failed: {type(error).__name__}: {error}"

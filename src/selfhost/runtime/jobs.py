@@ -1,0 +1,82 @@
+"""Long work that the manager hands to child processes: building an engine's environment, fetching weights.
+
+A job prints one `Progress` per line on standard output; its last words on standard error are the reason of a failure.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from selfhost.catalog.model import CheckpointRef
+from selfhost.errors import ExitCode, SelfhostError
+from selfhost.planner.plan import EngineBuild
+from selfhost.progress import Progress, Report
+from selfhost.weights import fetch_command
+
+END_SECONDS = 10.0
+KEPT_WORDS_BYTES = 8192  # of what a job says on standard error
+
+
+async def install(engine: EngineBuild, report: Report, *, needs_compiler: bool) -> None:
+    """Build the environment of `engine`; raises `SelfhostError` with the job's reason."""
+    argv = [sys.executable, "-P", "-m", "selfhost", "engine", "install", f"--vllm={engine.vllm_version}", "--json"]
+    await _run(argv if needs_compiler else [*argv, "--no-compiler"], report)
+
+
+async def fetch(checkpoint: CheckpointRef, report: Report) -> None:
+    """Fetch what is missing of `checkpoint`; raises `SelfhostError` with the job's reason."""
+    await _run(fetch_command(checkpoint), report)
+
+
+async def _run(argv: Sequence[str], report: Report) -> None:
+    job = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    if job.stdout is None or job.stderr is None:
+        raise RuntimeError("a job was started without its pipes")
+    last_words = asyncio.create_task(_last_words(job.stderr))
+    try:
+        async for line in job.stdout:
+            with contextlib.suppress(ValueError):  # the last line is the job's result, not progress
+                report(Progress.from_json(line))
+        code = await job.wait()
+    finally:
+        if job.returncode is None:  # cancelled
+            await _end(job)
+    words = await last_words
+    if code != 0:
+        raise _failure(argv, code, words)
+
+
+async def _end(job: asyncio.subprocess.Process) -> None:
+    """Ask the job to clean up and end; after a while nothing of it may go on."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(job.wait(), END_SECONDS)
+            return
+
+
+async def _last_words(stream: asyncio.StreamReader) -> str:
+    kept = b""
+    while chunk := await stream.read(KEPT_WORDS_BYTES):
+        kept = (kept + chunk)[-KEPT_WORDS_BYTES:]
+    return kept.decode(errors="replace").strip()
+
+
+def _failure(argv: Sequence[str], code: int, words: str) -> SelfhostError:
+    """The job's own `error:` and `hint:` lines, or all that it said."""
+    lines = words.splitlines()
+    message = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), words)
+    hint = next((line.removeprefix("hint: ") for line in reversed(lines) if line.startswith("hint: ")), None)
+    failure = SelfhostError(message or f"{' '.join(argv[1:4])} ended with exit code {code}", hint=hint)
+    failure.exit_code = ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED
+    return failure

@@ -1,0 +1,164 @@
+"""The manager of one manifest: makes plans true, one after another, until it is asked to end."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import time
+
+from selfhost import __version__, paths
+from selfhost.engines.build import require_buildable
+from selfhost.errors import SelfhostError
+from selfhost.planner.actions import Action, InstallEngine, StartReplica, Step
+from selfhost.planner.plan import Plan
+from selfhost.planner.reconcile import reconcile
+from selfhost.runtime import steps
+from selfhost.runtime.apply import carry_out
+from selfhost.runtime.engine_process import replica_dir
+from selfhost.runtime.events import Event, EventStream
+from selfhost.runtime.fleet import Fleet
+from selfhost.runtime.gateway_process import listen
+from selfhost.runtime.leftovers import end_leftovers
+from selfhost.runtime.observe import observe
+from selfhost.runtime.status import ManagerStatus
+
+log = logging.getLogger(__name__)
+
+LOCK = "manager.lock"
+SETTLED = "settled"  # the state that tells followers to look once more
+
+
+class Manager:
+    """`begin` takes the manager's place, `apply` makes a plan true, `end` stops everything, `release` leaves."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.events = EventStream()
+        self.ended = asyncio.Event()
+        self._fleet = Fleet(name, self.events)
+        self._manifest_path = ""
+        self._started = time.time()
+        self._working: set[str] = set()
+        self._work: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._lock = -1
+
+    async def begin(self) -> None:
+        """Become the only manager of this name, and clean up after one that was killed.
+
+        Raises `SelfhostError` when another one runs.
+        """
+        self._lock = _take_lock(self.name)
+        for name in await end_leftovers(self.name):
+            log.warning("%s of a manager that was killed still ran; ended it", name)
+        self._fleet.open()
+
+    def status(self) -> ManagerStatus:
+        """How everything is, now."""
+        return ManagerStatus(
+            version=__version__,
+            name=self.name,
+            manifest=self._manifest_path,
+            pid=os.getpid(),
+            started=self._started,
+            working=", ".join(sorted(self._working)),
+            plan=self._fleet.plan,
+            gateway=self._fleet.gateway_status(),
+            replicas=tuple(replica.status() for replica in self._fleet.replicas.values()),
+        )
+
+    async def apply(self, plan: Plan, manifest_path: str) -> tuple[Step, ...]:
+        """Begin to make `plan` true; returns the steps, which are carried out in the background.
+
+        What an earlier plan had begun and this one does not want is dropped. Raises `SelfhostError`, and changes
+        nothing, when it cannot begin.
+        """
+        if self._ending:
+            raise SelfhostError(f"'{self.name}' is being stopped", hint="wait until it has ended, then selfhost up")
+        for deployment in plan.deployments:
+            for replica in deployment.replicas:
+                replica_dir(self.name, replica.name)  # refuses a path that is too long for sockets
+        listener = self._new_front_door(plan)
+        await self._drop_work()
+        todo = reconcile(plan, await asyncio.to_thread(observe, plan, self.status()))
+        if any(isinstance(step.action, InstallEngine) for step in todo):
+            require_buildable(plan.engine.platform)
+        self._manifest_path = manifest_path
+        self._fleet.adopt_plan(plan)
+        for step in todo:
+            if isinstance(step.action, StartReplica) and step.action.replica not in self._fleet.replicas:
+                self._fleet.queue(step.action.replica)
+        self._work = asyncio.create_task(self._carry_out(todo, listener), name="apply")
+        return todo
+
+    def end(self, *, drain: bool) -> None:
+        """Begin to stop everything; `ended` is set when nothing is left. Called again, it waits for no request."""
+        if self._ending is None:
+            cause = "running requests finish; asked once more, it stops at once"
+            self._fleet.tell(Event(subject="manager", state="stopping", cause=cause))
+            self._ending = asyncio.create_task(self._end(drain=drain), name="end")
+        else:
+            for replica in self._fleet.replicas.values():
+                replica.hurry()
+
+    def release(self) -> None:
+        """Give up the manager's place, last of all."""
+        runtime = paths.runtime_dir(self.name)
+        with contextlib.suppress(OSError):  # something of somebody else may lie in the folder
+            (runtime / LOCK).unlink()
+            runtime.rmdir()
+        os.close(self._lock)
+
+    async def _end(self, *, drain: bool) -> None:
+        await self._drop_work()
+        if self._fleet.gateway:
+            await self._fleet.gateway.stop()
+        await asyncio.gather(*(replica.stop("stopping", drain=drain) for replica in self._fleet.replicas.values()))
+        self._fleet.close()
+        self._fleet.tell(Event(subject="manager", state="ended", cause="everything is stopped"))
+        self.events.close()
+        self.ended.set()
+
+    async def _drop_work(self) -> None:
+        """Stop carrying out an earlier plan."""
+        if self._work and not self._work.done():
+            self._work.cancel()
+            await asyncio.wait({self._work})
+        self._fleet.forget_queued()
+
+    async def _carry_out(self, todo: tuple[Step, ...], listener: socket.socket | None) -> None:
+        if listener:
+            await self._fleet.open_gateway(listener)
+        await carry_out(todo, self._perform, lambda action, problem: steps.skip(action, self._fleet, problem))
+        self._fleet.tell(Event(subject="manager", state=SETTLED, cause="nothing more to do"))
+
+    async def _perform(self, action: Action) -> None:
+        label = f"{action.kind} {action.resource}"
+        self._working.add(label)
+        try:
+            await steps.perform(action, self._fleet)
+        finally:
+            self._working.discard(label)
+
+    def _new_front_door(self, plan: Plan) -> socket.socket | None:
+        """Bind the gateway's address before anything else is begun: one that is taken must not cost a start."""
+        gateway = self._fleet.gateway
+        if gateway and gateway.plan.address == plan.gateway.address:
+            return None
+        return listen(plan.gateway.host, plan.gateway.port)
+
+
+def _take_lock(name: str) -> int:
+    """The lock that makes a manager the only one; held until the process ends, so a crash frees it."""
+    path = paths.make_private(paths.runtime_dir(name)) / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise SelfhostError(
+            f"another manager of '{name}' runs already", hint="selfhost ps; or give this manifest another `name`"
+        ) from error
+    return descriptor

@@ -1,0 +1,66 @@
+"""Runs a manager until it has ended: as the foreground of `selfhost up`, or in the background on its own."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from selfhost import logs
+from selfhost.errors import SelfhostError
+from selfhost.runtime.control import control_socket
+from selfhost.runtime.control_server import start_control_server
+from selfhost.runtime.manager import Manager
+
+FIRST_PLAN_SECONDS = 60.0  # a manager in the background that nobody gives a plan ends by itself
+
+
+async def serve(name: str, *, started: Callable[[], None], hangup: Callable[[], None]) -> signal.Signals | None:
+    """Run the manager of `name` until everything is stopped; returns the signal that asked for it, if one did.
+
+    `started` is called when the control socket answers, `hangup` when the terminal is lost: then everything goes on.
+    Raises `SelfhostError` when another manager of that name runs.
+    """
+    os.umask(0o077)  # sockets, logs and tables are for this user alone; engines inherit it
+    manager = Manager(name)
+    await manager.begin()
+    server = await start_control_server(manager)
+    asked: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        asked.append(number)
+        manager.end(drain=True)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    loop.add_signal_handler(signal.SIGHUP, hangup)
+    lonely = loop.call_later(FIRST_PLAN_SECONDS, lambda: None if manager.status().plan else manager.end(drain=False))
+    try:
+        started()
+        await manager.ended.wait()
+    finally:
+        lonely.cancel()
+        await server.cleanup()
+        control_socket(name).unlink(missing_ok=True)
+        manager.release()
+    return asked[0] if asked else None
+
+
+def main() -> int:
+    """`python -m selfhost.runtime.serve NAME`: a manager in the background, which waits for its first plan."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("name")
+    name = parser.parse_args().name
+    logs.configure()
+    try:
+        asyncio.run(serve(name, started=lambda: None, hangup=lambda: None))
+    except SelfhostError as error:
+        print(f"error: {error.message}", f"hint: {error.hint}", sep="\n", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from selfhost import demo
+from selfhost.catalog.lookup import lookup
+from selfhost.catalog.model import CheckpointKind
+from selfhost.errors import BlockedError, SelfhostError
+
+
+@pytest.mark.parametrize("variant", demo.VARIANTS)
+def test_the_built_in_models_need_nothing_from_anywhere(variant: str) -> None:
+    checkpoint = lookup(variant, "main")
+    assert (checkpoint.ref.kind, checkpoint.ref.label) == (CheckpointKind.BUILT_IN, variant)
+    assert checkpoint.engine_args == {"enforce-eager": True}
+    assert sum(tensor.bytes for tensor in checkpoint.tensors) < checkpoint.ref.total_bytes
+
+
+def test_a_folder_is_a_model(tmp_path: Path) -> None:
+    for file in demo.path("demo-a").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    checkpoint = lookup(str(tmp_path), "main")
+    assert (checkpoint.ref.kind, checkpoint.ref.location) == (CheckpointKind.LOCAL, str(tmp_path))
+    assert checkpoint.spec == lookup("demo-a", "main").spec
+
+
+def test_an_unknown_word_gets_the_nearest_one() -> None:
+    with pytest.raises(BlockedError, match="no model 'qwen3-8'; did you mean 'qwen3-8b'") as caught:
+        lookup("qwen3-8", "main")
+    assert "owner/name" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "files, words",
+    [
+        (None, "cannot read the model folder"),
+        ({}, "cannot read the model folder .*config.json"),
+        ({"config.json": "{"}, "config.json is damaged"),
+        ({"config.json": "[]"}, "is not a JSON object"),
+        ({"config.json": json.dumps({"architectures": ["BertModel"]})}, "BertModel is not known"),
+    ],
+)
+def test_what_is_no_model_folder_is_named(tmp_path: Path, files: dict[str, str] | None, words: str) -> None:
+    folder = tmp_path / "model"
+    if files is not None:
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+    with pytest.raises(SelfhostError, match=words):
+        lookup(str(folder), "main")

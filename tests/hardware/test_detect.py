@@ -1,0 +1,306 @@
+"""Whole machines: nvidia-ml-py on the scripted NVML (tests/fakes/nvml), and a PCI bus in a folder."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from selfhost.hardware.detect import assemble, detect
+from selfhost.hardware.failures import Failure
+from selfhost.hardware.inventory import Accelerator, Gpu, Host, Inventory, UnusableGpu
+from selfhost.hardware.nvidia import NvmlAnswer
+from selfhost.units import GIB, MIB
+
+H100 = Gpu(
+    index=0,
+    uuid="GPU-11110000-0000-0000-0000-000000000000",
+    name="NVIDIA H100 80GB HBM3",
+    memory_total_bytes=85520809984,
+    memory_free_bytes=85520809984 - 629 * MIB,
+    compute_capability=(9, 0),
+    pci_bus_id="0000:1b:00.0",
+)
+L4 = replace(
+    H100,
+    name="NVIDIA L4",
+    memory_total_bytes=24152899584,
+    memory_free_bytes=24152899584 - 500 * MIB,
+    compute_capability=(8, 9),
+)
+
+
+def at(gpu: Gpu, index: int, bus: str, uuid: str = "GPU-1111") -> Gpu:
+    return replace(gpu, index=index, uuid=f"{uuid}{index:04}-0000-0000-0000-{index:012}", pci_bus_id=f"0000:{bus}:00.0")
+
+
+RTX_4090 = replace(
+    L4,
+    name="NVIDIA GeForce RTX 4090",
+    memory_total_bytes=25757220864,
+    memory_free_bytes=25757220864 - 400 * MIB,
+)
+RTX_3090 = replace(
+    L4,
+    name="NVIDIA GeForce RTX 3090",
+    memory_total_bytes=24 * GIB,
+    memory_free_bytes=24 * GIB,
+    compute_capability=(8, 6),
+    pci_bus_id="0000:01:00.0",
+)
+H100_PCIE = replace(H100, name="NVIDIA H100 PCIe", memory_free_bytes=85520809984)
+V100 = replace(
+    H100,
+    name="Tesla V100-SXM2-16GB",
+    memory_total_bytes=16945512448,
+    memory_free_bytes=16945512448,
+    compute_capability=(7, 0),
+)
+A100 = replace(
+    H100,
+    name="NVIDIA A100-SXM4-80GB",
+    memory_total_bytes=80 * GIB,
+    memory_free_bytes=80 * GIB,
+    compute_capability=(8, 0),
+)
+
+# scenario: (usable GPUs, driver, CUDA)
+WORKING = {
+    "h100x8": (
+        [at(H100, index, bus) for index, bus in enumerate(("1b", "3b", "5b", "7b", "9b", "bb", "db", "fb"))],
+        "580.95.05",
+        (13, 0),
+    ),
+    "rtx4090x2": ([at(RTX_4090, 0, "01"), at(RTX_4090, 1, "21")], "550.120", (12, 4)),
+    "l4": ([L4], "535.183.01", (12, 2)),
+    # no version 2 of the memory query
+    "v100": ([at(V100, index, bus) for index, bus in enumerate(("1b", "3b", "5b", "7b"))], "470.256.02", (11, 4)),
+    "mixed": (
+        [
+            RTX_3090,
+            replace(H100_PCIE, index=1, uuid="GPU-22220000-0000-0000-0000-000000000000", pci_bus_id="0000:41:00.0"),
+            replace(H100_PCIE, index=2, uuid="GPU-22220001-0000-0000-0000-000000000001", pci_bus_id="0000:61:00.0"),
+        ],
+        "580.95.05",
+        (13, 0),
+    ),
+    "busy": (
+        [replace(H100, memory_free_bytes=85520809984 - 629 * MIB - 70 * GIB), at(H100, 1, "3b")],
+        "580.95.05",
+        (13, 0),
+    ),
+    "spark": (
+        [
+            replace(
+                H100, name="NVIDIA GB10", memory_total_bytes=None, memory_free_bytes=None, compute_capability=(12, 1)
+            )
+        ],
+        "580.95.05",
+        (13, 0),
+    ),
+    "vgpu": (
+        [replace(A100, name="GRID A100D-40C", memory_total_bytes=40 * GIB, memory_free_bytes=40 * GIB)],
+        "580.95.05",
+        (13, 0),
+    ),
+    "lost": ([replace(H100, memory_free_bytes=85520809984)], "580.95.05", (13, 0)),
+    "a100mig": ([at(A100, 1, "3b")], "580.95.05", (13, 0)),
+    "nogpu": ([], "580.95.05", (13, 0)),
+}
+
+
+@pytest.mark.parametrize(("scenario", "expected"), WORKING.items(), ids=WORKING)
+def test_usable_gpus_are_as_nvml_describes_them(nvml, scenario: str, expected) -> None:
+    nvml(scenario)
+    found = detect()
+    assert (list(found.gpus), found.driver_version, found.cuda_version) == expected
+    assert (found.problem, found.hint, found.hidden_gpu_count) == (None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "index", "name", "cause"),
+    [
+        ("lost", 1, None, "GPU 1 is lost: it has fallen off the bus"),
+        ("a100mig", 0, "NVIDIA A100-SXM4-80GB", "GPU 0 is in MIG mode, and only whole GPUs can be planned on"),
+    ],
+)
+def test_a_gpu_that_fails_is_told_apart_and_hides_no_other(nvml, scenario: str, index: int, name, cause: str) -> None:
+    nvml(scenario)
+    (unusable,) = detect().unusable_gpus
+    assert (unusable.index, unusable.name, unusable.cause) == (index, name, cause)
+    assert unusable.uuid == f"GPU-1111000{index}-0000-0000-0000-00000000000{index}"
+    assert unusable.hint
+
+
+ONE_GPU = "\n[gpu]\nname=NVIDIA L4\nuuid=GPU-1\npci_bus_id=00000000:1B:00.0\ncompute_capability=8.9\n"
+ANOTHER = ONE_GPU.replace("1B", "2B").replace("GPU-1", "GPU-2")
+
+# scenario: (words of the problem, words of the hint)
+BROKEN = {
+    "nodriver": ("the NVIDIA driver is not loaded", "modprobe nvidia"),
+    "mismatch": ("differ in version", "reboot"),
+    f"error=nvmlInitWithFlags * 4{ONE_GPU}": ("this user may not talk to the NVIDIA driver", "ls -l /dev/nvidia*"),
+    f"error=nvmlInitWithFlags * 12{ONE_GPU}": ("not its driver's library libnvidia-ml.so.1", "--gpus all"),
+    f"error=nvmlInitWithFlags * 28{ONE_GPU}": ("the NVIDIA driver lists none", "dmesg"),
+    f"error=nvmlInitWithFlags * 999{ONE_GPU}": ("unknown error", "systemctl daemon-reload"),
+    f"error=nvmlInitWithFlags * 17{ONE_GPU}": ("has blocked the request (NVML error 17)", "nvidia-smi"),
+    f"error=nvmlDeviceGetHandleByIndex_v2 0 15{ONE_GPU}": ("GPU 0 is lost", "reboot"),
+    f"error=nvmlDeviceGetHandleByIndex_v2 0 4{ONE_GPU}": ("GPU 0 may not be used by this user", "ls -l"),
+    f"error=nvmlDeviceGetHandleByIndex_v2 0 999{ONE_GPU}": ("GPU 0 answers with an unknown error", "gpu-reset -i 0"),
+    f"error=nvmlDeviceGetMemoryInfo* 0 16{ONE_GPU}": ("GPU 0 must be reset", "nvidia-smi --gpu-reset -i 0"),
+    f"error=nvmlDeviceGetUUID 0 17{ONE_GPU}": ("GPU 0 cannot be queried", "nvidia-smi -i 0"),
+    f"error=nvmlInitWithFlags * 15{ONE_GPU}": ("a GPU is lost", "reboot"),
+    f"error=nvmlInitWithFlags * 16{ONE_GPU}": ("a GPU must be reset", "`sudo nvidia-smi --gpu-reset`"),
+    f"error=nvmlDeviceGetCount_v2 * 999{ONE_GPU}": ("the NVIDIA driver answers with an unknown error", "dmesg"),
+    f"error=nvmlDeviceGetHandleByIndex_v2 * 15{ONE_GPU}{ANOTHER}": ("(1 more fail too)", "reboot"),
+    f"nonsense{ONE_GPU}": ("not a line of a scenario: nonsense", "python -m selfhost.hardware.nvml_query"),
+}
+
+
+@pytest.mark.parametrize(("scenario", "expected"), BROKEN.items(), ids=[text.partition("\n")[0] for text in BROKEN])
+def test_gpus_that_cannot_be_used_are_a_problem_with_a_next_step(nvml, scenario: str, expected) -> None:
+    nvml(scenario)
+    found = detect()
+    assert found.gpus == ()
+    assert found.problem
+    assert found.hint
+    assert (expected[0] in found.problem, expected[1] in found.hint) == (True, True), (found.problem, found.hint)
+
+
+def test_one_fact_that_fails_is_unknown_and_leaves_the_gpu_usable(nvml) -> None:
+    scenario = nvml("l4")
+    for function in ("Name", "MemoryInfo*", "CudaComputeCapability", "PciInfo_v3", "MigMode"):
+        scenario.error(f"nvmlDeviceGet{function}", 999)
+    scenario.error("nvmlSystem*", 999)
+    found = detect()
+    assert found.gpus == (
+        Gpu(
+            index=0,
+            uuid=L4.uuid,
+            name=None,
+            memory_total_bytes=None,
+            memory_free_bytes=None,
+            compute_capability=None,
+            pci_bus_id=None,
+        ),
+    )
+    assert (found.driver_version, found.cuda_version, found.problem) == (None, None, None)
+
+
+def test_a_driver_that_hangs_is_given_up_at_the_deadline_and_leaves_no_process(nvml) -> None:
+    nvml("hang")
+    started = time.monotonic()
+    found = detect(deadline_seconds=0.5)
+    assert time.monotonic() - started < 5
+    assert found.problem == "the NVIDIA driver did not answer within 0.5 s"
+    assert psutil.Process().children(recursive=True) == []
+
+
+def test_a_gpu_that_vanishes_is_missed_at_the_next_look(nvml) -> None:
+    scenario = nvml("h100x8")
+    assert len(detect().gpus) == 8
+    scenario.error("nvmlDeviceGetHandleByIndex_v2", 15, gpu=3)
+    found = detect()
+    assert [gpu.index for gpu in found.gpus] == [0, 1, 2, 4, 5, 6, 7]
+    assert [gpu.index for gpu in found.unusable_gpus] == [3]
+
+
+@pytest.mark.parametrize(
+    ("visible_devices", "indices", "hidden"),
+    [("2,0", [2, 0], 1), ("GPU-2222", [], 3), ("GPU-22220001", [2], 2), ("1,9,0", [1], 2)],
+)
+def test_only_gpus_that_engines_will_see_are_planned_on(
+    nvml, monkeypatch, visible_devices: str, indices: list[int], hidden: int
+) -> None:
+    nvml("mixed")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_devices)
+    found = detect()
+    assert ([gpu.index for gpu in found.gpus], found.hidden_gpu_count) == (indices, hidden)
+
+
+@pytest.mark.parametrize("visible_devices", ["", "-1", "7"])
+def test_hiding_every_gpu_is_a_problem_not_a_machine_without_one(nvml, monkeypatch, visible_devices: str) -> None:
+    nvml("l4")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_devices)
+    assert detect().problem == f'CUDA_VISIBLE_DEVICES="{visible_devices}" hides every GPU'
+
+
+def test_an_nvidia_gpu_without_its_driver_is_a_problem(machine) -> None:
+    machine.plug_in("0000:1b:00.0")
+    found = detect()
+    assert found.accelerators == (Accelerator(vendor="NVIDIA", pci_address="0000:1b:00.0"),)
+    assert found.problem == "there is an NVIDIA GPU, but not its driver's library libnvidia-ml.so.1"
+
+
+def test_gpus_of_others_are_a_problem_unless_nvidias_are_there(machine, nvml) -> None:
+    for bus in range(8):
+        machine.plug_in(f"0000:{bus:02}:00.0", class_code=0x120000, vendor=0x1002)
+    problem = "this machine has 8 AMD accelerators, and selfhost runs models on NVIDIA GPUs or on the CPU"
+    assert detect().problem == problem
+    nvml("l4")
+    assert detect().problem is None
+
+
+@pytest.mark.parametrize("scenario", ["nogpu", "error=nvmlInitWithFlags * 9\n", "error=nvmlInitWithFlags * 28\n"])
+def test_an_image_with_nvidias_library_on_a_machine_without_a_gpu_is_no_problem(nvml, scenario: str) -> None:
+    nvml(scenario)
+    found = detect()
+    assert (found.gpus, found.accelerators, found.problem) == ((), (), None)
+
+
+LOOK = """
+import sys
+sys.addaudithook(lambda event, _: print("process") if event == "subprocess.Popen" else None)
+from selfhost.hardware.detect import detect
+print(len(detect().gpus), "GPUs")
+print("pynvml" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("scenario", "said"), [(None, "0 GPUs\nFalse\n"), ("h100x8", "process\n8 GPUs\nFalse\n")])
+def test_nvml_is_never_in_this_process_and_without_it_there_is_no_other(nvml, scenario: str | None, said: str) -> None:
+    if scenario:
+        nvml(scenario)
+    ran = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True)
+    assert ran.stdout == said
+
+
+def test_modules_in_the_current_folder_do_not_get_into_the_query(nvml, tmp_path, monkeypatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('not the real json')")
+    monkeypatch.chdir(tmp_path)
+    nvml("l4")
+    assert detect().problem is None
+
+
+def test_every_inventory_has_gpus_or_a_problem_or_no_accelerator() -> None:
+    host = Host(architecture="x86_64", cpu_count=1, memory_total_bytes=1, memory_available_bytes=1)
+    lost = UnusableGpu(index=1, uuid=None, name=None, pci_bus_id=None, cause="GPU 1 is lost", hint="reboot")
+    failure = Failure(cause="it fails", hint="mend it")
+    buses = [(), ("NVIDIA",), ("AMD",), ("NVIDIA", "AMD")]
+    answers = [
+        NvmlAnswer(failure=failure, error_code=9),
+        NvmlAnswer(failure=failure, error_code=999),
+        NvmlAnswer(failure=failure),
+        *(NvmlAnswer(gpus=gpus) for gpus in ((H100,), (H100, lost), (lost,))),
+    ]
+    for vendors, answer, visible in itertools.product(buses, answers, (None, "", "1")):
+        found: Inventory = assemble(
+            host=host,
+            accelerators=[Accelerator(vendor=vendor, pci_address="") for vendor in vendors],
+            nvidia_present="NVIDIA" in vendors,
+            answer=answer,
+            visible_devices=visible,
+        )
+        assert not (found.gpus and found.problem)
+        assert bool(found.problem) == bool(found.hint)
+        if not found.gpus and not found.problem:
+            assert (vendors, answer.error_code) == ((), 9)
+
+
+def test_this_very_machine_can_be_looked_at(monkeypatch) -> None:
+    monkeypatch.delenv("SELFHOST_HOST_ROOT")
+    assert detect().host.architecture == os.uname().machine
