@@ -93,8 +93,10 @@ def story(clone: Path, engine_home: Path) -> Iterator[Story]:
         "SELFHOST_HOST_ROOT": str(root / "no-accelerators"),
     }
     told = Story(clone, root, env, free_port())
+    manifest = (clone / "models.yaml").read_text()
     yield told
     told.selfhost("down", "--now")
+    (clone / "models.yaml").write_text(manifest)
     shutil.rmtree(root)
 
 
@@ -123,7 +125,7 @@ def test_streamed_it_says_the_same(story: Story) -> None:
 
 def test_completions_and_models_work_as_with_any_openai_endpoint(story: Story) -> None:
     with story.client() as client:
-        assert [model.id for model in client.models.list()] == ["chat"]
+        assert [model.id for model in client.models.list()] == ["chat", "default"]
         completion = client.completions.create(model="chat", prompt="Hello", max_tokens=3, temperature=0)
         assert completion.usage.completion_tokens <= 3
         with pytest.raises(openai.NotFoundError, match="chat"):
@@ -142,7 +144,7 @@ def test_make_up_again_changes_nothing(story: Story) -> None:
 
 
 # How soon /readyz must tell the truth after each kill.
-VICTIMS = {"server": 2, "VLLM::EngineCor": 2, "VLLM::Worker": 8}
+VICTIMS = {"server": 2, "VLLM::EngineCore": 2, "VLLM::Worker": 8}
 
 
 @pytest.mark.parametrize("victim, seconds", VICTIMS.items())

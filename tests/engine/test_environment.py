@@ -47,11 +47,9 @@ REFUSED = [
 ]
 
 PARSE = """
-import json, sys
-commands, scripts, output = sys.argv[1:]
-sys.path.insert(0, scripts)
-import dump_arguments
-parser = dump_arguments.capture()
+import json, runpy, sys
+commands, script, output = sys.argv[1:]
+parser = runpy.run_path(script)["capture"]()
 refused = []
 for command in json.loads(commands):
     try:
@@ -104,7 +102,7 @@ def test_its_parser_and_ours_agree(engine_environment, tmp_path: Path) -> None:
     subprocess.run(
         [
             *(engine_environment.python, "-c", PARSE, json.dumps(ACCEPTED + REFUSED)),
-            *(Path(dump_arguments.__file__).parent, output),
+            *(dump_arguments.__file__, output),
         ],
         env=proof.environ("cpu"),
         capture_output=True,
