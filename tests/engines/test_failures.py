@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from selfhost.engines.failure_rules import Retry
+from selfhost.engines.failure_rule import Retry
 from selfhost.engines.failures import explain, fatal_line
 from selfhost.errors import ExitCode
 

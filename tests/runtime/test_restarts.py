@@ -1,6 +1,6 @@
 import pytest
 
-from selfhost.engines.failure_rules import Retry
+from selfhost.engines.failure_rule import Retry
 from selfhost.planner.routing import ReplicaState
 from selfhost.runtime.restarts import Again, GiveUp, decide
 

@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 from signal import SIGKILL
 
-from selfhost.engines.failure_rules import RULES, Retry
+from selfhost.engines.failure_rule import Retry
+from selfhost.engines.failure_rules import RULES
 from selfhost.errors import ExitCode
 
 PREFIX = re.compile(r"^\((?:APIServer|EngineCore|Worker|VllmWorker)\S* pid=\d+\)\s(?:[A-Z]+ [\d-]+ [\d:]+ \[\S+\] ?)?")
@@ -35,7 +36,7 @@ def explain(log: str, exit_code: int | None) -> Failure:
     `exit_code` is negative for a signal and None when the engine is still there (it may linger after a fatal error).
     """
     for rule in RULES:
-        match = rule.pattern.search(log)
+        match = rule.search(log)
         if match:
             groups = {name: value.strip() for name, value in match.groupdict().items() if value}
             return Failure(
@@ -54,7 +55,7 @@ def fatal_line(line: str) -> bool:
 
     vLLM's API server was seen running half a minute after its core had given up.
     """
-    return any(rule.ends_start and rule.pattern.search(line) for rule in RULES)
+    return any(rule.ends_start and rule.search(line) for rule in RULES)
 
 
 def _unexplained(log: str, exit_code: int | None) -> Failure:

@@ -10,7 +10,7 @@ from typing import Any
 
 from selfhost.engines import failures
 from selfhost.engines.command import Command
-from selfhost.engines.failure_rules import Retry
+from selfhost.engines.failure_rule import Retry
 from selfhost.engines.failures import Failure
 from selfhost.errors import ExitCode, SelfhostError
 from selfhost.observe.health import EngineProbe, Health

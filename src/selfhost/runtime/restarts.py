@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from selfhost.engines.failure_rules import Retry
+from selfhost.engines.failure_rule import Retry
 from selfhost.planner.routing import ReplicaState
 from selfhost.units import format_duration
 

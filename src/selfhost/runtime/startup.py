@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from selfhost.engines import failures, vllm
-from selfhost.engines.failure_rules import Retry
+from selfhost.engines.failure_rule import Retry
 from selfhost.engines.failures import Failure
 from selfhost.errors import ExitCode
 from selfhost.observe.health import EngineProbe, Health
