@@ -223,7 +223,7 @@ def check(variant: str, folder: Path, texts: Texts) -> bool:
         after(texts.unseen[0]),
         after(*list(answers)[::7]),
     )
-    unseen = [*texts.unseen, " ".join(texts.unseen)]
+    unseen = [*texts.unseen, " ".join(texts.unseen[::2])]
     print(f"\n{variant}: nats from the right token to the next best, at the weakest token of each answer")
     weakest: dict[str, tuple[float, str]] = {}
     for question, answer in answers.items():
