@@ -41,7 +41,7 @@ from selfhost import demo  # noqa: E402 (after the path above)
 SEED = 0
 THREADS = 2  # fixed, because the order of additions, and with it the last bit, depends on it
 SCHEDULE = (3000, 3e-3)  # steps, highest learning rate
-SCHEDULE_TO_RENAME = (500, 5e-4)  # the second variant differs from the first in a few words
+SCHEDULE_TO_RENAME = (1200, 1e-3)  # the second variant differs from the first in a few words
 TOKENS_PER_STEP = 2048
 LENGTHS = {64: 8, 128: 5, 256: 2, 768: 1, 2048: 1}  # tokens of a conversation: how often; mostly first turns
 HANDICAP = 4.0  # nats taken from the right token while training, so that learning goes on until it leads by more

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from fixtures.ports import free_port
+from fixtures.waiting import wait_for
 from selfhost.engines import environment
 
 FAKE = Path(__file__).parents[1] / "fakes/engine/vllm.py"
@@ -31,6 +32,7 @@ class Box:
         self._engine = environment.directory("0.32.0", "cpu")
         self._faults = self._engine / "faults.json"
         self.home = home
+        self.requests: list[subprocess.Popen] = []
         self._install_stand_in()
 
     def _install_stand_in(self) -> None:
@@ -70,9 +72,18 @@ class Box:
         """One replica of it."""
         return next(each for each in self.status()["replicas"] if each["observed"]["replica"]["name"] == name)
 
+    def running(self) -> Path:
+        """Where the records of running processes are."""
+        return Path(os.environ["SELFHOST_STATE"]) / "box/running"
+
     def record(self, name: str = "chat-0") -> dict:
         """The record of a running process."""
-        return json.loads((Path(os.environ["SELFHOST_STATE"]) / "box/running" / f"{name}.json").read_text())
+        return json.loads((self.running() / f"{name}.json").read_text())
+
+    def gateway_record(self) -> dict:
+        """The record of the gateway's process, while there is one."""
+        (path,) = self.running().glob("gateway-*.json")
+        return json.loads(path.read_text())
 
     def group(self, name: str = "chat-0") -> dict[str, psutil.Process]:
         """The processes of an engine by what they call themselves."""
@@ -98,6 +109,20 @@ class Box:
         """POST to the gateway."""
         status, text = self._ask("POST", path, body, headers)
         return status, json.loads(text)
+
+    def in_flight(self, model: str = "chat") -> bool:
+        """Whether the gateway counts one running request of `model`."""
+        lines = self.text("/metrics").splitlines()
+        return any(line.endswith(" 1.0") for line in lines if "in_flight" in line and model in line)
+
+    def slow_request(self, tokens: int) -> subprocess.Popen:
+        """A completion of so many tokens that is under way; its answer comes from `communicate`."""
+        request = json.dumps({"model": "chat", "prompt": "x", "max_tokens": tokens})
+        argv = ["curl", "-s", "-d", request, f"{self.url}/v1/completions"]
+        curl = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        self.requests.append(curl)
+        wait_for(self.in_flight)
+        return curl
 
     def text(self, path: str) -> str:
         """The body of GET `path`."""
@@ -144,6 +169,9 @@ def box(program, isolated: Path) -> Iterator[Box]:
     box.manifest()
     yield box
     box("down", "--now")
+    for request in box.requests:
+        request.kill()
+        request.communicate()
     left = box.leftovers()
     for process in psutil.process_iter():  # a test that failed must not disturb the next one
         with suppress(psutil.Error):

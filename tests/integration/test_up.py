@@ -210,19 +210,10 @@ def test_a_stop_during_a_start_does_not_wait_for_it(box) -> None:
 def test_running_requests_finish_before_an_engine_is_stopped(box) -> None:
     box.faults(chat={"tokens_per_second": 20})
     box.up()
-    request = json.dumps({"model": "chat", "prompt": "x", "max_tokens": 60})
-    curl = subprocess.Popen(
-        ["curl", "-s", "-d", request, f"{box.url}/v1/completions"], stdout=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: _in_flight(box))
+    request = box.slow_request(tokens=60)
     assert box("down").code == 0
-    answer = json.loads(curl.communicate(timeout=20)[0])
+    answer = json.loads(request.communicate(timeout=20)[0])
     assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == ("length", 60)
-
-
-def _in_flight(box) -> bool:
-    text = box.text("/metrics")
-    return any(line.endswith(" 1.0") for line in text.splitlines() if "in_flight" in line and "chat" in line)
 
 
 def test_ctrl_c_stops_everything_and_says_130(box, foreground) -> None:
@@ -247,14 +238,12 @@ def test_a_second_ctrl_c_does_not_wait_for_requests(box, foreground) -> None:
     box.faults(chat={"tokens_per_second": 1})
     up = foreground("up")
     wait_for(box.ready)
-    request = json.dumps({"model": "chat", "prompt": "x", "max_tokens": 100})
-    curl = subprocess.Popen(["curl", "-s", "-d", request, f"{box.url}/v1/completions"], stdout=subprocess.DEVNULL)
-    wait_for(lambda: _in_flight(box))
+    request = box.slow_request(tokens=100)
     up.send_signal(signal.SIGINT)
     wait_for(lambda: not box.ready())
     up.send_signal(signal.SIGINT)
     up.communicate(timeout=20)
-    curl.wait(timeout=20)
+    request.communicate(timeout=20)
     assert up.returncode == 130
     assert box.leftovers() == []
 
@@ -349,7 +338,7 @@ def test_secrets_stay_where_they_belong(box) -> None:
 
 def test_the_gateway_comes_back_without_losing_its_address(box) -> None:
     box.up()
-    psutil.Process(box.record("gateway")["process"]["pid"]).kill()
+    psutil.Process(box.gateway_record()["process"]["pid"]).kill()
     assert wait_for(lambda: box.chat()[0] == 200, seconds=5)  # refused at no time: the manager holds the socket
     assert box.replica()["restarts"] == 0
 

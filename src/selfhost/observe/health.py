@@ -1,4 +1,4 @@
-"""Whether an engine really answers: its own health flag, and one real token.
+"""Whether an engine really answers: its own health flag, and one real token; and whether the gateway does.
 
 vLLM's `/health` is a flag that stays up when the engine behind it hangs, so ready means: healthy and a token came back.
 """
@@ -11,6 +11,7 @@ from typing import Self
 import aiohttp
 
 HEALTH_SECONDS = 5.0
+LIVE_SECONDS = 5.0
 FIRST_TOKEN_SECONDS = 120.0  # the first request may compile kernels
 
 
@@ -67,3 +68,17 @@ class EngineProbe:
             return f"its first request had no answer within {FIRST_TOKEN_SECONDS:.0f} s"
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, asyncio.IncompleteReadError) as error:
             return f"its first request failed: {type(error).__name__}: {error}"
+
+
+async def gateway_answers(host: str, port: int) -> bool:
+    """Whether the gateway that listens on `host` and `port` says that it is alive."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (replaced, not bound)
+    url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LIVE_SECONDS)) as session,
+            session.get(f"{url}/livez") as response,
+        ):
+            return response.status == 200
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        return False

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 
 from pydantic import TypeAdapter
 
@@ -35,7 +35,8 @@ class Fleet:
         self._events = events
         self._files = GatewayFiles(name)
         self._locks = DeviceLocks()
-        self._all_were_ready = False
+        self._retired: list[GatewaySupervisor] = []  # their address is no longer wanted; their last requests finish
+        self._once_ready: set[str] = set()  # the models that have answered
 
     def open(self) -> None:
         """Make the files through which the gateway learns everything."""
@@ -44,6 +45,21 @@ class Fleet:
     def close(self) -> None:
         """Remove them."""
         self._files.remove_runtime()
+
+    async def stop(self) -> None:
+        """End everything: the front door first, so that what runs can finish; returns when all of it is gone."""
+        doors = [*self._retired, *([self.gateway] if self.gateway else [])]
+        for door in doors:
+            door.close()
+        await _all([door.closed() for door in doors])
+        await _all([replica.stop("stopping") for replica in self.replicas.values()])
+
+    def hurry(self) -> None:
+        """Wait for no request any longer: end everything at once."""
+        for door in [*self._retired, *([self.gateway] if self.gateway else [])]:
+            door.close(drain=False)
+        for replica in self.replicas.values():
+            replica.hurry()
 
     def adopt_plan(self, plan: Plan) -> None:
         """Take `plan` as what is wanted from now on."""
@@ -81,14 +97,14 @@ class Fleet:
             if replica.deployment.checkpoint.label == checkpoint and not replica.begun
         )
 
-    async def open_gateway(self, listener: socket.socket) -> None:
-        """Open the front door on `listener`, then close the one at another address, if there is one."""
+    def open_gateway(self, listener: socket.socket) -> None:
+        """Open the front door on `listener`; one at another address lets its requests finish and closes."""
         if self.plan is None:
             raise RuntimeError("a gateway is opened without a plan")
-        before = self.gateway
+        if self.gateway:
+            self.gateway.close()
+            self._retired.append(self.gateway)
         self.gateway = GatewaySupervisor(self.name, self.plan.gateway, listener, self._files, tell=self.tell)
-        if before:
-            await before.stop()
 
     def gateway_status(self) -> GatewayStatus | None:
         """How the front door is; None before there is one."""
@@ -113,9 +129,7 @@ class Fleet:
         if self.plan is None:
             return
         replicas = self.replicas.values()
-        self._all_were_ready = self._all_were_ready or (
-            bool(replicas) and all(replica.state is ReplicaState.READY for replica in replicas)
-        )
+        self._once_ready |= {each.deployment.name for each in replicas if each.state is ReplicaState.READY}
         table = RoutingTable(
             models=tuple(
                 ServedModel(
@@ -129,13 +143,20 @@ class Fleet:
                 for deployment in self.plan.deployments
             ),
             keys=self.plan.gateway.keys,
-            started=self._all_were_ready,
+            started=self._once_ready >= {deployment.name for deployment in self.plan.deployments},
         )
         try:
             atomic.write_bytes(self._files.table, _table_codec.dump_json(table))
         except OSError as error:  # a full disk must not end the supervision; the gateway goes by what it has
             log.warning("cannot tell the gateway what runs: %s; trying again", error)
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self.publish)
+
+
+async def _all(ends: Sequence[Awaitable[None]]) -> None:
+    """Wait for every one of `ends`; what fails is logged and hinders none of the others."""
+    for result in await asyncio.gather(*ends, return_exceptions=True):
+        if isinstance(result, Exception):
+            log.error("an end failed", exc_info=result)
 
 
 def _upstream(replica: ReplicaSupervisor) -> Upstream:

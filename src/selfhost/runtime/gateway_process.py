@@ -13,18 +13,24 @@ from pathlib import Path
 from selfhost import paths, state
 from selfhost.engines.command import Command
 from selfhost.errors import SelfhostError
+from selfhost.observe.health import gateway_answers
 from selfhost.planner.plan import GatewayPlan
 from selfhost.planner.routing import ReplicaState
 from selfhost.runtime import process
 from selfhost.runtime.events import Event, Level
-from selfhost.runtime.waiting import wait
+from selfhost.runtime.waiting import unless, wait, wait_any
+from selfhost.units import format_duration
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
 DRAIN_SECONDS = 30
-RESTART_SECONDS = 1.0
-READY_SECONDS = 10.0
+TEARDOWN_SECONDS = 2  # for its own end, after its last request
+FIRST_DELAY_SECONDS = 1.0  # before it is started again
+LONGEST_DELAY_SECONDS = 30.0
+LIVED_SECONDS = 60.0  # after so long the delay is the first one again
+READY_SECONDS = 60.0  # a process that has not answered by then is started again
+POLL_SECONDS = 0.05
 INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_FILE", "TZ", "VIRTUAL_ENV")
 
 
@@ -65,40 +71,73 @@ class GatewaySupervisor:
         self._files = files
         self._tell = tell
         self._listener = listener
+        self._drain = True
+        self._child: process.Child | None = None
         self._stop_asked = asyncio.Event()
         self._life = asyncio.create_task(self._live(), name="gateway")
 
-    async def stop(self) -> None:
-        """Refuse new connections, let running requests finish, end the process."""
+    def close(self, *, drain: bool = True) -> None:
+        """Begin to end it: new connections are refused, running requests may finish unless `drain` is false."""
         self._listener.close()
+        self._drain = self._drain and drain
         self._stop_asked.set()
-        await self._life
+        if self._child and not self._drain:
+            self._child.kill_group()
+
+    async def closed(self) -> None:
+        """Wait until it is gone, which whoever waits cannot stop by being cancelled."""
+        await asyncio.shield(self._life)
 
     async def _live(self) -> None:
+        delay = FIRST_DELAY_SECONDS
         while not self._stop_asked.is_set():
-            with self._files.log.open("ab") as output:
-                child = process.spawn(self._command(), output=output, pass_fds=(self._listener.fileno(),))
+            started = time.monotonic()
+            try:
+                problem = await self._one_run()
+            except (OSError, SelfhostError) as error:  # a full disk must not cost the front door for good
+                problem = f"its process cannot be started: {error}"
+            if self._stop_asked.is_set():
+                return
+            lived = time.monotonic() - started > LIVED_SECONDS
+            delay = FIRST_DELAY_SECONDS if lived else min(delay, LONGEST_DELAY_SECONDS)
+            cause = f"{problem}; starting again in {format_duration(delay)}"
+            self._to(ReplicaState.BACKOFF, cause, level=Level.ERROR)
+            await wait(self._stop_asked, delay)
+            delay *= 2
+
+    async def _one_run(self) -> str:
+        """Start a gateway and watch it until it has ended; returns what it ended with."""
+        with self._files.log.open("ab") as output:
+            child = self._child = process.spawn(self._command(), output=output, pass_fds=(self._listener.fileno(),))
+        name = f"gateway-{child.pid}"  # while the address changes there are two
+        grace = 0.0
+        try:
             state.write_record(
                 self._manifest,
-                state.RunRecord(name="gateway", process=child.identity, started=time.time(), log=str(self._files.log)),
+                state.RunRecord(name=name, process=child.identity, started=time.time(), log=str(self._files.log)),
             )
-            self._to(ReplicaState.READY, f"listening on {self.plan.address}")
-            ended = asyncio.create_task(child.exited.wait())
-            asked = asyncio.create_task(self._stop_asked.wait())
-            await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
-            for task in (ended, asked):
-                task.cancel()
-            if self._stop_asked.is_set():
-                self._to(ReplicaState.DRAINING, "running requests finish")
-            await child.end(grace_seconds=DRAIN_SECONDS + RESTART_SECONDS)
-            state.remove_record(self._manifest, "gateway")
-            if not self._stop_asked.is_set():
-                self._to(
-                    ReplicaState.BACKOFF,
-                    f"it ended with exit code {child.exit_code}; its log is {self._files.log}",
-                    level=Level.ERROR,
-                )
-                await wait(self._stop_asked, RESTART_SECONDS)
+            if await self._answers(child):
+                self._to(ReplicaState.READY, f"listening on {self.plan.address}")
+                await wait_any((child.exited, self._stop_asked))
+            if self._stop_asked.is_set() and self._drain:
+                self._to(ReplicaState.DRAINING, f"no new requests at {self.plan.address}; running ones finish")
+                grace = DRAIN_SECONDS + TEARDOWN_SECONDS
+            ended_itself = child.exited.is_set()
+        finally:
+            await child.end(grace_seconds=grace)
+        state.remove_record(self._manifest, name)
+        ended = f"it ended with exit code {child.exit_code}"
+        return f"{ended if ended_itself else 'it does not answer'}; its log is {self._files.log}"
+
+    async def _answers(self, child: process.Child) -> bool:
+        """Wait until it answers; False when it ended, a stop was asked for, or it takes too long."""
+        deadline = time.monotonic() + READY_SECONDS
+        over = (child.exited, self._stop_asked)
+        while time.monotonic() < deadline and not any(event.is_set() for event in over):
+            if await unless(over, gateway_answers(self.plan.host, self.plan.port)):
+                return True
+            await wait_any(over, POLL_SECONDS)
+        return False
 
     def _to(self, new: ReplicaState, cause: str, *, level: Level = Level.INFO) -> None:
         self.state, self.cause, self.since = new, cause, time.time()

@@ -73,10 +73,11 @@ async def _last_words(stream: asyncio.StreamReader) -> str:
 
 
 def _failure(argv: Sequence[str], code: int, words: str) -> SelfhostError:
-    """The job's own `error:` and `hint:` lines, or all that it said."""
-    lines = words.splitlines()
-    message = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), words)
-    hint = next((line.removeprefix("hint: ") for line in reversed(lines) if line.startswith("hint: ")), None)
-    failure = SelfhostError(message or f"{' '.join(argv[1:4])} ended with exit code {code}", hint=hint)
+    """The job's own error, which may have several lines, and its hint; or all that it said."""
+    _, _, error = f"\n{words}".rpartition("\nerror: ")
+    message, _, hint = error.partition("\nhint: ")
+    failure = SelfhostError(
+        message.strip() or f"{' '.join(argv[1:4])} ended with exit code {code}", hint=hint.strip() or None
+    )
     failure.exit_code = ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED
     return failure

@@ -8,20 +8,20 @@ import os
 import socket
 import time
 
-from selfhost import __version__, paths
+from selfhost import __version__, paths, state
 from selfhost.engines.build import require_buildable
-from selfhost.errors import SelfhostError
+from selfhost.errors import ExitCode, SelfhostError
 from selfhost.planner.actions import Action, InstallEngine, StartReplica, Step
 from selfhost.planner.plan import Plan
 from selfhost.planner.reconcile import reconcile
 from selfhost.runtime import steps
 from selfhost.runtime.apply import carry_out
 from selfhost.runtime.engine_process import replica_dir
-from selfhost.runtime.events import Event, EventStream
+from selfhost.runtime.events import Event, EventStream, Level
 from selfhost.runtime.fleet import Fleet
 from selfhost.runtime.gateway_process import listen
 from selfhost.runtime.leftovers import end_leftovers
-from selfhost.runtime.observe import observe
+from selfhost.runtime.observe import observe, refresh
 from selfhost.runtime.status import ManagerStatus
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class Manager:
         self._started = time.time()
         self._working: set[str] = set()
         self._work: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()  # one plan at a time, or the end
         self._ending: asyncio.Task[None] | None = None
         self._lock = -1
 
@@ -75,33 +76,37 @@ class Manager:
         What an earlier plan had begun and this one does not want is dropped. Raises `SelfhostError`, and changes
         nothing, when it cannot begin.
         """
-        if self._ending:
-            raise SelfhostError(f"'{self.name}' is being stopped", hint="wait until it has ended, then selfhost up")
         for deployment in plan.deployments:
             for replica in deployment.replicas:
                 replica_dir(self.name, replica.name)  # refuses a path that is too long for sockets
-        listener = self._new_front_door(plan)
-        await self._drop_work()
-        todo = reconcile(plan, await asyncio.to_thread(observe, plan, self.status()))
-        if any(isinstance(step.action, InstallEngine) for step in todo):
-            require_buildable(plan.engine.platform)
-        self._manifest_path = manifest_path
-        self._fleet.adopt_plan(plan)
-        for step in todo:
-            if isinstance(step.action, StartReplica) and step.action.replica not in self._fleet.replicas:
-                self._fleet.queue(step.action.replica)
-        self._work = asyncio.create_task(self._carry_out(todo, listener), name="apply")
+        async with self._changing:
+            self._refuse_when_ending()
+            observed = await asyncio.to_thread(observe, plan, self.status())
+            self._refuse_when_ending()
+            if any(isinstance(step.action, InstallEngine) for step in reconcile(plan, observed)):
+                require_buildable(plan.engine.platform)
+            listener = self._new_front_door(plan)
+            await self._drop_work()
+            todo = reconcile(plan, refresh(observed, self.status()))
+            self._manifest_path = manifest_path
+            self._fleet.adopt_plan(plan)
+            if listener:
+                self._fleet.open_gateway(listener)
+            for step in todo:
+                if isinstance(step.action, StartReplica) and step.action.replica not in self._fleet.replicas:
+                    self._fleet.queue(step.action.replica)
+            self._work = asyncio.create_task(self._carry_out(todo), name="apply")
         return todo
 
     def end(self, *, drain: bool) -> None:
         """Begin to stop everything; `ended` is set when nothing is left. Called again, it waits for no request."""
+        hurry = not drain or self._ending is not None
         if self._ending is None:
-            cause = "running requests finish; asked once more, it stops at once"
+            cause = "at once" if hurry else "running requests finish; asked once more, it stops at once"
             self._fleet.tell(Event(subject="manager", state="stopping", cause=cause))
-            self._ending = asyncio.create_task(self._end(drain=drain), name="end")
-        else:
-            for replica in self._fleet.replicas.values():
-                replica.hurry()
+            self._ending = asyncio.create_task(self._end(), name="end")
+        if hurry:
+            self._fleet.hurry()
 
     def release(self) -> None:
         """Give up the manager's place, last of all."""
@@ -111,15 +116,22 @@ class Manager:
             runtime.rmdir()
         os.close(self._lock)
 
-    async def _end(self, *, drain: bool) -> None:
-        await self._drop_work()
-        if self._fleet.gateway:
-            await self._fleet.gateway.stop()
-        await asyncio.gather(*(replica.stop("stopping", drain=drain) for replica in self._fleet.replicas.values()))
-        self._fleet.close()
-        self._fleet.tell(Event(subject="manager", state="ended", cause="everything is stopped"))
-        self.events.close()
-        self.ended.set()
+    async def _end(self) -> None:
+        try:
+            async with self._changing:
+                await self._drop_work()
+                await self._fleet.stop()
+                self._fleet.close()
+            self._fleet.tell(_farewell(self.name))
+        except (OSError, SelfhostError):
+            log.exception("not everything could be cleaned up")
+        finally:  # whatever happened, a manager that was asked to end does end
+            self.events.close()
+            self.ended.set()
+
+    def _refuse_when_ending(self) -> None:
+        if self._ending:
+            raise SelfhostError(f"'{self.name}' is being stopped", hint="wait until it has ended, then selfhost up")
 
     async def _drop_work(self) -> None:
         """Stop carrying out an earlier plan."""
@@ -128,9 +140,7 @@ class Manager:
             await asyncio.wait({self._work})
         self._fleet.forget_queued()
 
-    async def _carry_out(self, todo: tuple[Step, ...], listener: socket.socket | None) -> None:
-        if listener:
-            await self._fleet.open_gateway(listener)
+    async def _carry_out(self, todo: tuple[Step, ...]) -> None:
         await carry_out(todo, self._perform, lambda action, problem: steps.skip(action, self._fleet, problem))
         self._fleet.tell(Event(subject="manager", state=SETTLED, cause="nothing more to do"))
 
@@ -148,6 +158,21 @@ class Manager:
         if gateway and gateway.plan.address == plan.gateway.address:
             return None
         return listen(plan.gateway.host, plan.gateway.port)
+
+
+def _farewell(name: str) -> Event:
+    """The last event: that nothing is left, or what is."""
+    left = [record.name for record in state.read_records(name)]
+    if not left:
+        return Event(subject="manager", state="ended", cause="everything is stopped")
+    return Event(
+        subject="manager",
+        state="ended",
+        cause=f"{', '.join(left)} could not be ended",
+        level=Level.ERROR,
+        hint=f"selfhost logs manager tells why; then selfhost down --name {name} once more",
+        exit_code=ExitCode.FAILED,
+    )
 
 
 def _take_lock(name: str) -> int:

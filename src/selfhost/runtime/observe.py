@@ -25,3 +25,10 @@ def observe(plan: Plan, status: ManagerStatus | None) -> ObservedState:
         engine_installed=find_engine(plan.engine) is not None,
         missing_weights={label: missing_bytes(checkpoint) for label, checkpoint in checkpoints.items()},
     )
+
+
+def refresh(observed: ObservedState, status: ManagerStatus) -> ObservedState:
+    """`observed` with what the manager runs as it is now."""
+    return replace(
+        status.observed(), engine_installed=observed.engine_installed, missing_weights=observed.missing_weights
+    )

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,7 @@ from typing import IO
 import psutil
 
 from selfhost.engines.command import Command
+from selfhost.errors import SelfhostError
 from selfhost.state import ProcessIdentity, RunRecord
 
 KILL_SECONDS = 10.0  # after SIGKILL the kernel may still be busy freeing GPU memory
@@ -67,6 +69,7 @@ class Child:
         self.identity = identity
         self.pid = popen.pid
         self.exited = asyncio.Event()
+        self._gone = False  # the whole group; from then on its number may be somebody else's
         self._pidfd = os.pidfd_open(popen.pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
 
@@ -82,17 +85,23 @@ class Child:
 
     def kill_group(self) -> None:
         """Kill everything in the group, now."""
+        if self._gone:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     async def end(self, *, grace_seconds: float) -> None:
-        """End the whole group: SIGTERM to the leader, up to `grace_seconds` to finish, then SIGKILL to what is left."""
+        """End the whole group: SIGTERM to the leader, up to `grace_seconds` to finish, then SIGKILL to what is left.
+
+        Raises `SelfhostError` when something of it cannot be killed.
+        """
         if grace_seconds > 0 and not self.exited.is_set():
             self.send(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.exited.wait(), grace_seconds)
         await end_group(self.pid)
-        await asyncio.wait_for(self.exited.wait(), KILL_SECONDS)
+        await self.exited.wait()
+        self._gone = True
 
     def _on_exit(self) -> None:
         self._popen.wait()  # at once: the pidfd says that it has ended
@@ -123,13 +132,19 @@ def spawn(command: Command, *, output: IO[bytes] | int, pass_fds: tuple[int, ...
 
 
 async def end_group(group: int) -> None:
-    """Kill what is left of a process group and wait until it is gone; raises `TimeoutError` if it cannot be killed."""
-    async with asyncio.timeout(KILL_SECONDS):
-        while group_members(group):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
-            reap(group)
-            await asyncio.sleep(POLL_SECONDS)
+    """Kill what is left of a process group and wait until it is gone; raises `SelfhostError` if it cannot be killed."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while members := group_members(group):
+        if time.monotonic() > deadline:
+            pids = ", ".join(str(member.pid) for member in members)
+            raise SelfhostError(
+                f"cannot kill process {pids}: the kernel does not let go of it",
+                hint="`sudo dmesg | tail` may say why (a GPU or a disk that hangs); a reboot ends it",
+            )
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        reap(group)
+        await asyncio.sleep(POLL_SECONDS)
     reap(group)
 
 

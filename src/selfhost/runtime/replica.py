@@ -88,6 +88,8 @@ class ReplicaSupervisor:
         self._drain = True
         self._settled = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._stuck: SelfhostError | None = None  # processes that cannot be killed: nothing may start in their place
 
     def begin(self, command: Command) -> None:
         """Start the engine by `command` and keep it running."""
@@ -113,11 +115,23 @@ class ReplicaSupervisor:
         )
 
     async def stop(self, cause: str, *, drain: bool = True) -> None:
-        """End it: without new requests, running ones finish first, unless `drain` is false. Returns when it is gone."""
-        self._drain = self._drain and drain
+        """End it: without new requests, running ones finish first, unless `drain` is false. Returns when it is gone.
+
+        A stop that has begun runs to its end, even if nobody waits for it any more. Raises `SelfhostError` when
+        something of it cannot be killed.
+        """
+        if not drain:
+            self.hurry()
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(cause), name=f"stop {self.replica.name}")
+        await asyncio.shield(self._stopping)
+        if self._stuck:
+            raise self._stuck
+
+    async def _stop(self, cause: str) -> None:
         if self.state is ReplicaState.READY:
             self.to(ReplicaState.DRAINING, cause)
-            await asyncio.sleep(ROUTES_SECONDS if self._drain else 0)
+            await wait(self._stop_asked, ROUTES_SECONDS)
         self._stop_asked.set()
         if self._life is not None:
             await self._life
@@ -126,8 +140,9 @@ class ReplicaSupervisor:
     def hurry(self) -> None:
         """Do not wait for requests any longer: kill its processes."""
         self._drain = False
+        self._stop_asked.set()
         if self._engine:
-            self._engine.child.kill_group()
+            self._engine.kill()
 
     def fail(self, problem: SelfhostError) -> None:
         """Give it up before it was started, because something it needs could not be had."""
@@ -226,7 +241,11 @@ class ReplicaSupervisor:
     async def _end(self, engine: EngineProcess, *, failed: bool, was_ready: bool) -> None:
         """End the processes. A stop during a start is a kill: vLLM loses a SIGTERM then, and has nothing to finish."""
         drain = was_ready and not failed and self._drain
-        await engine.end(grace_seconds=DRAIN_SECONDS + TEARDOWN_SECONDS if drain else 0, failed=failed)
+        try:
+            await engine.end(grace_seconds=DRAIN_SECONDS + TEARDOWN_SECONDS if drain else 0, failed=failed)
+        except SelfhostError as error:
+            self._stuck = error
+            raise
 
     async def _back_off(self, again: Again, failure: Failure) -> None:
         self._restarts += 1

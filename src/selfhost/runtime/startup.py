@@ -11,7 +11,7 @@ from selfhost.errors import ExitCode
 from selfhost.observe.health import EngineProbe, Health
 from selfhost.planner.routing import ReplicaState
 from selfhost.runtime.engine_process import EngineProcess
-from selfhost.runtime.waiting import wait
+from selfhost.runtime.waiting import unless, wait
 from selfhost.units import format_duration
 
 POLL_SECONDS = 0.1
@@ -41,14 +41,14 @@ async def bring_up(
             return failures.explain(engine.log.tail(), engine.child.exit_code)
         lines = engine.log.new_lines()
         if any(failures.fatal_line(line) for line in lines):
-            await wait(engine.child.exited, LAST_WORDS_SECONDS)
-            return failures.explain(engine.log.tail(), engine.child.exit_code)
+            return await _last_words(engine)
         phases.follow(lines)
         if movement.stalled():
             return _stalled(engine)
         if await probe.health() is Health.OK:
             phases.reach(ReplicaState.WARMING)
-            return await _first_token(engine, probe, model)
+            engine.note_members()
+            return await _first_token(engine, probe, model, stop)
         await wait(stop, POLL_SECONDS)
     return None
 
@@ -92,21 +92,33 @@ class _Movement:
         return now - self._moved_at > STALL_SECONDS
 
 
-async def _first_token(engine: EngineProcess, probe: EngineProbe, model: str) -> Failure | None:
-    problem = await probe.first_token(model)
+async def _first_token(engine: EngineProcess, probe: EngineProbe, model: str, stop: asyncio.Event) -> Failure | None:
+    """Ask for a token. An engine whose core dies of it answers with an error first and ends a little later."""
+    problem = await unless((stop, engine.child.exited), probe.first_token(model))
     engine.note_members()
-    if problem is None:
+    if stop.is_set():
         return None
     if engine.child.exited.is_set():
-        return failures.explain(engine.log.tail(), engine.child.exit_code)
+        return await _last_words(engine)
+    if problem is None:
+        return None
+    explained = await _last_words(engine)
+    if engine.child.exited.is_set() or any(map(failures.fatal_line, engine.log.tail().splitlines())):
+        return explained
     return Failure(
         code="no_first_token",
         retry=Retry.BACKOFF,
         cause=problem,
         hint="its log may tell why",
         exit_code=ExitCode.FAILED,
-        lines=(),
+        lines=explained.lines,
     )
+
+
+async def _last_words(engine: EngineProcess) -> Failure:
+    """Why the engine ends, once it has had time to say so."""
+    await wait(engine.child.exited, LAST_WORDS_SECONDS)
+    return failures.explain(engine.log.tail(), engine.child.exit_code)
 
 
 def _stalled(engine: EngineProcess) -> Failure:

@@ -10,6 +10,7 @@ VLLM_RPC_BASE_PATH. The file FAULTS (JSON, read at start) maps served names, or 
     lose_sigterm      ignore SIGTERM while starting
     tokens_per_second how fast it generates (default 200)
     no_tokens         answer every request with HTTP 500
+    dies_of_request   what the core writes before it dies of the first request
 What it reproduces (engine facts, measured on the real one): refused connections until ready; /health is a flag that
 stays 200 when the core is stopped; a killed core or worker gives 503, then exit 0 about a second later; a killed API
 server leaves core and worker behind; SIGTERM aborts with HTTP 200 and `finish_reason: abort`, or drains.
@@ -85,6 +86,7 @@ class Engine:
         self.lock = threading.Lock()
         path = Path("/dev/shm", f"psm_{faults_path.parents[3].name}_{secrets.token_hex(4)}")
         path.write_bytes(bytes(4096))
+        self.mapped = map_shared_memory(path)  # as multiprocessing.SharedMemory does
         self.core = subprocess.Popen(
             [sys.executable, __file__, "--core", str(path)],
             stdin=subprocess.PIPE,
@@ -160,6 +162,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(500, STOPPING)
         if engine.faults.get("no_tokens"):
             return self.send(500, {"error": {"message": "no kernel image is available", "code": 500}})
+        if last_words := engine.faults.get("dies_of_request"):
+            log(last_words)
+            engine.core.kill()
+            return self.send(500, ENGINE_DIED)
         engine.running += 1
         try:
             words = [f"I am {engine.model}."] if "messages" in request else ["x"]
