@@ -95,15 +95,13 @@ class EngineProcess:
 
     def kill(self) -> None:
         """Kill every process at once; `end` then removes what they leave."""
-        if not self.child.exited.is_set():
-            self.note_members()
+        self.note_members()
         self.child.kill_group()
 
     async def end(self, *, grace_seconds: float, failed: bool) -> None:
         """End every process and remove everything that it left: sockets, temporary files, shared memory, the record."""
         try:
-            if not self.child.exited.is_set():
-                self.note_members()
+            self.note_members()  # those that outlive their leader, too
             await self.child.end(grace_seconds=grace_seconds)
         finally:
             for pidfd in self._members.values():
