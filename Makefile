@@ -39,14 +39,16 @@ clean: ## Remove what make created in this folder (not the engines: `selfhost en
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/installed: pyproject.toml scripts/preflight.py
-	@$(PYTHON) scripts/preflight.py
+	@$(PYTHON) scripts/preflight.py $(PREFLIGHT)
 	@echo "Installing selfhost into .venv"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install --upgrade 'pip>=25.1'
 	@$(PIP) install --editable .
 	@touch $@
 
+.venv/installed-dev: PREFLIGHT = --test
 .venv/installed-dev: .venv/installed
+	@$(PYTHON) scripts/preflight.py $(PREFLIGHT)
 	@echo "Installing the test and lint tools into .venv"
 	@$(PIP) install --group dev
 	@touch $@

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,50 @@ def test_a_file_in_the_way_is_named(isolated: Path) -> None:
     (isolated / "file").touch()
     with pytest.raises(SelfhostError, match="cannot create the directory"):
         paths.make_private(isolated / "file" / "sub")
+
+
+@pytest.fixture
+def runtime_root(isolated: Path) -> Path:
+    root = isolated / "runtime"
+    root.mkdir()
+    return root
+
+
+def make_loose(root: Path) -> None:
+    root.chmod(0o777)
+
+
+def give_away(root: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give a directory away")
+    os.chown(root, 12345, -1)
+
+
+@pytest.mark.parametrize(
+    "spoil, words", [(make_loose, "other users can write into"), (give_away, "is not a directory of this user")]
+)
+@pytest.mark.parametrize("act", [paths.make_private, paths.require_private])
+def test_a_runtime_root_of_somebody_else_is_refused(runtime_root: Path, spoil, words: str, act) -> None:
+    spoil(runtime_root)
+    with pytest.raises(SelfhostError, match=words):
+        act(paths.runtime_dir("box"))
+    assert not paths.runtime_dir("box").exists()
+
+
+@pytest.mark.parametrize("spoil", [make_loose, give_away])
+def test_nothing_in_a_runtime_folder_of_somebody_else_is_trusted(runtime_root: Path, spoil) -> None:
+    folder = runtime_root / "box"
+    folder.mkdir()
+    spoil(folder)
+    with pytest.raises(SelfhostError):
+        paths.require_private(folder)
+
+
+def test_a_sticky_folder_of_the_system_may_hold_ours(runtime_root: Path) -> None:
+    runtime_root.chmod(0o1777)
+    assert paths.make_private(paths.runtime_dir("box")).stat().st_mode & 0o777 == 0o700
+    paths.require_private(paths.runtime_dir("box"))
+
+
+def test_what_is_not_there_yet_is_nobody_elses() -> None:
+    paths.require_private(paths.runtime_dir("box"))

@@ -29,6 +29,10 @@ class SelfhostError(Exception):
         self.message = message
         self.hint = hint
 
+    def lines(self) -> tuple[str, ...]:
+        """`error: …` and, if there is one, `hint: …`: what our child processes say on standard error."""
+        return (f"error: {self.message}", *([f"hint: {self.hint}"] if self.hint else []))
+
 
 class BlockedError(SelfhostError):
     """A gate says no: it does not fit, it is not allowed, or the hardware cannot do it."""

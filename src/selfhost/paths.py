@@ -1,5 +1,6 @@
 """Where selfhost keeps things; the only module, besides the command line, that reads environment variables for it."""
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -24,7 +25,7 @@ def runtime_dir(name: str) -> Path:
 
     Not `$XDG_RUNTIME_DIR`: that one vanishes at logout, and cron or an orchestrator's probe would look elsewhere.
     """
-    return (_from_env("SELFHOST_RUNTIME") or _default_runtime()) / name
+    return _runtime_root() / name
 
 
 def hub_cache_dir() -> Path:
@@ -36,25 +37,59 @@ def hub_cache_dir() -> Path:
 def make_private(path: Path) -> Path:
     """Create the directory `path` for this user alone (0700) and refuse one that somebody else could enter.
 
-    Raises `SelfhostError` when it belongs to another user, is a link, or cannot be created.
+    Below `$SELFHOST_RUNTIME` that holds for every folder on the way too: whoever owns one of them could put another
+    one in its place. Raises `SelfhostError` when one belongs to another user, is a link, or cannot be created.
     """
+    for folder in _runtime_folders(path):
+        _create(folder)
+        _refuse_foreign(folder)
+    _create(path)
+    found = _refuse_foreign(path, writable_is_fine=True)
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def require_private(path: Path) -> None:
+    """Refuse, before anything in it is trusted, a folder of `$SELFHOST_RUNTIME` that others could have filled.
+
+    One that is not there is fine. Raises `SelfhostError`.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for folder in (*_runtime_folders(path), path):
+            _refuse_foreign(folder)
+
+
+def _runtime_folders(path: Path) -> list[Path]:
+    """The folders above `path`, from `$SELFHOST_RUNTIME` on; none for a path elsewhere."""
+    root = _runtime_root()
+    return [folder for folder in reversed(path.parents) if folder.is_relative_to(root)]
+
+
+def _create(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
     except OSError as error:
         raise SelfhostError(
             f"cannot create the directory {path}: {error.strerror}",
             hint="set SELFHOST_HOME, SELFHOST_STATE and SELFHOST_RUNTIME to directories you can write",
         ) from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+
+
+def _refuse_foreign(path: Path, *, writable_is_fine: bool = False) -> os.stat_result:
+    found = path.lstat()
+    # `$SELFHOST_RUNTIME` may be a folder of the system, as /dev/shm is: there nobody can replace what is ours.
+    owners = {os.getuid(), 0} if path == _runtime_root() else {os.getuid()}
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners:
         raise SelfhostError(
             f"{path} is not a directory of this user",
             hint="remove it, or set SELFHOST_RUNTIME to a directory of your own",
         )
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        path.chmod(0o700)
-    return path
+    if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX and not writable_is_fine:
+        raise SelfhostError(f"other users can write into {path}", hint=f"chmod go-w {path}")
+    return found
 
 
 def _from_env(variable: str) -> Path | None:
@@ -66,6 +101,8 @@ def _xdg(variable: str, default: str) -> Path:
     return _from_env(variable) or Path.home() / default
 
 
-def _default_runtime() -> Path:
+def _runtime_root() -> Path:
+    if chosen := _from_env("SELFHOST_RUNTIME"):
+        return chosen
     uid = os.getuid()
-    return Path("/run/selfhost") if uid == 0 else Path(f"/tmp/selfhost-{uid}")  # noqa: S108 (owner and mode are checked by make_private)
+    return Path("/run/selfhost") if uid == 0 else Path(f"/tmp/selfhost-{uid}")  # noqa: S108 (owner and mode are checked)

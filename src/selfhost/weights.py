@@ -117,7 +117,7 @@ def main(args: Sequence[str]) -> int:
     try:
         fetch(repo, commit, lambda progress: print(progress.to_json(), flush=True))  # noqa: T201 (the protocol)
     except SelfhostError as error:
-        print(f"error: {error.message}", f"hint: {error.hint}", sep="\n", file=sys.stderr)  # noqa: T201 (likewise)
+        print(*error.lines(), sep="\n", file=sys.stderr)  # noqa: T201 (likewise)
         return error.exit_code
     return 0
 

@@ -79,11 +79,10 @@ def test_replicas_share_the_work(box) -> None:
 
 
 def test_detached_up_returns_when_the_plan_is_accepted(box) -> None:
-    box.faults(chat={"startup_seconds": 2})
-    began = time.monotonic()
+    box.faults(chat={"startup_seconds": 5})
     ran = box("up", "--detach")
     assert (ran.code, ran.stderr.splitlines()[-1]) == (0, "accepted; next: selfhost ps")
-    assert time.monotonic() - began < 2 or box.replica()["observed"]["state"] != "ready"
+    assert box.replica()["observed"]["state"] != "ready"
     health = box("health")
     assert (health.code, "chat/0 is" in health.stderr) == (5, True)
     wait_for(box.ready)

@@ -1,15 +1,17 @@
-"""A manager that outlives the command which started it."""
+"""A manager that outlives the command which started it, and one that nobody gave a plan."""
 
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from selfhost import paths
-from selfhost.errors import SelfhostError
-from selfhost.runtime.control_client import ControlClient
+from selfhost.errors import SelfhostError, TimedOutError
+from selfhost.runtime.control_client import ControlClient, NoManagerError
 
 START_SECONDS = 30.0
+PLAN_SECONDS = 5.0  # between the start of a manager and its first plan
 POLL_SECONDS = 0.05
 LARGEST_LOG_BYTES = 16 * 1024**2
 SHOWN_LINES = 5
@@ -43,6 +45,34 @@ def start_in_background(client: ControlClient) -> None:
             process.kill()
             raise SelfhostError(f"the manager did not start: {_last_words(path, begin)}", hint=f"its log is {path}")
         time.sleep(POLL_SECONDS)
+
+
+def has_plan(client: ControlClient) -> bool:
+    """Whether a manager runs that has something to do.
+
+    One without a plan is about to get it from the command that started it. When it does not, that command was killed,
+    and the manager is ended, so that another one can take its place.
+    """
+    deadline = time.monotonic() + PLAN_SECONDS
+    while (status := client.status_if_running()) and status.plan is None:
+        if time.monotonic() > deadline:
+            end_unless_planned(client)
+            return False
+        time.sleep(POLL_SECONDS)
+    return status is not None
+
+
+def end_unless_planned(client: ControlClient) -> None:
+    """End a manager that has nothing to do, and wait until it is gone; one that somebody gave a plan goes on."""
+    with suppress(NoManagerError):
+        if client.status().plan is not None:
+            return
+        client.down(drain=False)
+        deadline = time.monotonic() + START_SECONDS
+        while client.is_running():
+            if time.monotonic() > deadline:
+                raise TimedOutError(f"the manager of '{client.manifest}' does not end", hint="selfhost down --now")
+            time.sleep(POLL_SECONDS)
 
 
 def _last_words(log: Path, begin: int) -> str:

@@ -4,8 +4,6 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import click
-
 from selfhost.cli import output
 from selfhost.runtime.control import event_codec
 from selfhost.runtime.events import Event, Level
@@ -40,7 +38,7 @@ class JsonShow(Show):
 
     def event(self, event: Event) -> None:
         """Print it."""
-        click.echo(event_codec.dump_json(event).decode())
+        output.json_line(event_codec.dump_python(event, mode="json"))
 
 
 class LineShow(Show):
@@ -117,6 +115,11 @@ class LiveShow(Show):
             seconds = format_duration(max(0.0, until - self._started[subject]))
             lines.add_row(mark, subject, event.state, Text(seconds, justify="right"), Text(event.cause), bar)
         return lines
+
+
+def make_watch(*, as_json: bool) -> Show:
+    """The right way to show what happens once everything is ready: lines, which leave room for what was said."""
+    return JsonShow() if as_json else LineShow()
 
 
 def make_show(*, as_json: bool) -> Show:

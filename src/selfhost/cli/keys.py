@@ -47,10 +47,11 @@ def list_keys(*, manifest_path: Path, as_json: bool) -> None:
         output.say("there are no keys, and requests from this machine need none")
 
 
-@keys.command(epilog=options.examples("selfhost keys revoke ci"))
+@keys.command(epilog=options.examples("selfhost keys revoke ci", "selfhost keys revoke ci --name box"))
 @options.manifest
+@options.name
 @click.argument("id_or_name")
-def revoke(*, manifest_path: Path, id_or_name: str) -> None:
+def revoke(*, manifest_path: Path, name: str | None, id_or_name: str) -> None:
     """Revoke a key: the next request with it is refused."""
-    record = key_store(load_manifest(manifest_path).name).revoke(id_or_name)
+    record = key_store(options.name_of(manifest_path, name, verb="keys revoke")).revoke(id_or_name)
     output.say(f"key '{record.name}' ({record.id}) is revoked")

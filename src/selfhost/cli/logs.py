@@ -10,7 +10,7 @@ from selfhost import paths
 from selfhost.cli import options, output
 from selfhost.errors import SelfhostError
 from selfhost.manifest.load import load_manifest
-from selfhost.runtime.logfile import log_files
+from selfhost.runtime.logfile import log_files, logged_replicas
 
 POLL_SECONDS = 0.2
 OURS = ("gateway", "manager")
@@ -18,22 +18,31 @@ OURS = ("gateway", "manager")
 
 @click.command(epilog=options.examples("selfhost logs", "selfhost logs chat --follow", "selfhost logs gateway -n 20"))
 @options.manifest
+@options.name
 @click.option("--follow", is_flag=True, help="Go on showing what is added, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=200, show_default=True, help="Lines to begin with.")
 @click.argument("names", nargs=-1)
-def logs(*, manifest_path: Path, follow: bool, lines: int, names: tuple[str, ...]) -> None:
+def logs(*, manifest_path: Path, name: str | None, follow: bool, lines: int, names: tuple[str, ...]) -> None:
     """Show the logs of engines, of `gateway` or of `manager`.
 
     NAMES are models, replicas, `gateway` or `manager`; without any, the engines of all models.
     """
-    manifest = load_manifest(manifest_path)
-    sources = _sources(manifest.name, {model.name: model.replicas for model in manifest.models}, names)
+    if name is None:
+        with options.hint_at_name("logs"):
+            manifest = load_manifest(manifest_path)
+        name = manifest.name
+        replicas = {
+            model.name: [f"{model.name}/{number}" for number in range(model.replicas)] for model in manifest.models
+        }
+    else:
+        replicas = logged_replicas(options.checked_name(name))
+    sources = _sources(name, replicas, names)
     tails = [_Tail(source, prefix=len(sources) > 1) for source in sources]
     for tail in tails:
         for line in tail.last(lines):
             output.data(line)
     if not follow and not any(tail.found for tail in tails):
-        raise SelfhostError(f"'{manifest.name}' has no logs yet", hint="selfhost up")
+        raise SelfhostError(f"'{name}' has no logs yet", hint="selfhost up")
     while follow:
         for tail in tails:
             for line in tail.added():
@@ -56,14 +65,13 @@ class _Source:
         return files[-1] if files else None
 
 
-def _sources(manifest: str, models: dict[str, int], names: Sequence[str]) -> list[_Source]:
-    replicas = {name: [f"{name}/{number}" for number in range(count)] for name, count in models.items()}
+def _sources(manifest: str, replicas: dict[str, list[str]], names: Sequence[str]) -> list[_Source]:
     known = {**replicas, **{name: [name] for name in OURS}}
     known |= {replica: [replica] for each in replicas.values() for replica in each}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise SelfhostError(f"there is no log of '{unknown[0]}'", hint=f"there may be logs of {', '.join(known)}")
-    wanted = dict.fromkeys(replica for name in names or models for replica in known[name])
+    wanted = dict.fromkeys(replica for name in names or replicas for replica in known[name])
     return [_Source(manifest, name) for name in wanted]
 
 

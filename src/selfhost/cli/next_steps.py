@@ -5,7 +5,7 @@ import json
 import socket
 
 from selfhost.cli import output
-from selfhost.cli.address import base_url
+from selfhost.cli.address import base_url, client_host
 from selfhost.cli.pipeline import key_store
 from selfhost.planner.plan import Plan
 
@@ -26,6 +26,15 @@ def say_next_steps(plan: Plan) -> None:
     lines.append("")
     if plan.gateway.host in {"127.0.0.1", "::1", "localhost"}:
         port = plan.gateway.port
-        lines.append(f"from elsewhere: ssh -L {port}:127.0.0.1:{port} {getpass.getuser()}@{socket.gethostname()}")
+        here = f"{client_host(plan.gateway.host)}:{port}"
+        lines.append(f"from elsewhere: ssh -L {port}:{here} {_user()}@{socket.gethostname()}")
         lines.append(f"let others in:  selfhost keys create NAME, gateway.listen: 0.0.0.0:{port}, selfhost up")
     output.say("\n".join(lines))
+
+
+def _user() -> str:
+    """Who to log in as; a container may run as a uid that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "user"

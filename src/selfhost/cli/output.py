@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -52,6 +53,11 @@ def json_document(fields: Mapping[str, Any]) -> None:
     click.echo(json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=2, ensure_ascii=False))
 
 
+def json_line(fields: Mapping[str, Any]) -> None:
+    """Data for programs as it comes: one line of JSON with its `format_version`, on standard output."""
+    click.echo(json.dumps({"format_version": FORMAT_VERSION, **fields}, ensure_ascii=False))
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Left-aligned columns, two spaces apart, headers in capitals (as `docker ps` prints them)."""
     for line in align([[header.upper() for header in headers], *rows]):
@@ -87,7 +93,7 @@ class ProgressLine:
         """Show one step."""
         text = f"{self._subject}: {progress.phase}: {progress.message}"
         if self._as_json:
-            click.echo(progress.to_json())
+            json_line(asdict(progress))
         elif self._live:
             from rich.markup import escape
 

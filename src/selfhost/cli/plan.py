@@ -43,7 +43,7 @@ def plan(*, manifest_path: Path, as_json: bool, with_exit_code: bool) -> int:
 
 @click.command(epilog=options.examples("selfhost pull", "selfhost pull chat"))
 @options.manifest
-@options.as_json
+@options.as_json_lines
 @click.argument("models", nargs=-1)
 def pull(*, manifest_path: Path, as_json: bool, models: tuple[str, ...]) -> None:
     """Fetch the weights of the models of the manifest, without starting anything."""

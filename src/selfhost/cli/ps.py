@@ -1,4 +1,4 @@
-"""`selfhost ps`, `selfhost health` and `selfhost logs`: what runs, whether it answers, and what it says."""
+"""`selfhost ps`: what runs, in which state, since when and why."""
 
 import time
 from pathlib import Path
@@ -6,19 +6,19 @@ from pathlib import Path
 import click
 
 from selfhost.cli import options, output
-from selfhost.manifest.load import load_manifest
 from selfhost.runtime.control import status_codec
 from selfhost.runtime.control_client import ControlClient
 from selfhost.runtime.status import ManagerStatus, ReplicaStatus
 from selfhost.units import format_duration
 
 
-@click.command(epilog=options.examples("selfhost ps", "selfhost ps --json"))
+@click.command(epilog=options.examples("selfhost ps", "selfhost ps --json", "selfhost ps --name box"))
 @options.manifest
+@options.name
 @options.as_json
-def ps(*, manifest_path: Path, as_json: bool) -> None:
+def ps(*, manifest_path: Path, name: str | None, as_json: bool) -> None:
     """Show what runs, in which state, since when and why."""
-    name = load_manifest(manifest_path).name
+    name = options.name_of(manifest_path, name, verb="ps")
     status = ControlClient(name).status_if_running()
     if as_json:
         output.json_document({"manager": status_codec.dump_python(status, mode="json") if status else None})

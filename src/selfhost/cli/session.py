@@ -5,13 +5,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from selfhost.cli.follow import LineShow, Show
-from selfhost.errors import ExitCode, TimedOutError
+from selfhost.cli.follow import Show
+from selfhost.errors import ExitCode, NotReadyError, TimedOutError
 from selfhost.planner.actions import Step
 from selfhost.planner.plan import Plan
 from selfhost.planner.reconcile import GIVEN_UP
 from selfhost.planner.routing import ReplicaState
-from selfhost.runtime.control_client import ControlClient, EventFeed
+from selfhost.runtime.control_client import ANSWER_SECONDS, ControlClient, EventFeed, NoManagerError
 from selfhost.runtime.events import Level
 from selfhost.runtime.status import ManagerStatus, ReplicaStatus
 from selfhost.units import format_duration
@@ -21,7 +21,7 @@ DONE = (ReplicaState.READY, *GIVEN_UP)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How an `up` went."""
+    """How an `up` went: every replica is ready or given up."""
 
     status: ManagerStatus
 
@@ -44,11 +44,16 @@ class Outcome:
 
 
 class Session:
-    """Applies a plan and follows what comes of it. `close` ends it, from any thread."""
+    """Applies a plan and follows what comes of it.
 
-    def __init__(self, client: ControlClient) -> None:
+    A manager in this process is silent only when this process is (Ctrl-Z), and that must not end it.
+    """
+
+    def __init__(self, client: ControlClient, *, own_manager: bool = False) -> None:
         self._client = client
-        self._feed: EventFeed = client.events()  # opened first: nothing that follows is missed
+        silence_seconds = None if own_manager else ANSWER_SECONDS
+        # opened first: nothing that follows is missed
+        self._feed: EventFeed = client.events(silence_seconds=silence_seconds)
 
     def apply(self, plan: Plan, manifest_path: str) -> tuple[Step, ...]:
         """Have the manager begin."""
@@ -57,9 +62,11 @@ class Session:
     def settle(self, show: Show, timeout_seconds: float | None) -> Outcome:
         """Show what happens until every replica is ready or given up.
 
-        Raises `TimedOutError` when that takes longer than `timeout_seconds`.
+        Raises `TimedOutError` when that takes longer than `timeout_seconds`, and `NotReadyError` when the manager ends
+        before.
         """
-        with self._deadline(timeout_seconds) as passed, show:
+        status: ManagerStatus | None = None
+        with self._deadline(timeout_seconds) as passed, show, contextlib.suppress(NoManagerError):
             status = self._client.status()
             if _is_settled(status):
                 return Outcome(status=status)
@@ -68,23 +75,19 @@ class Session:
                 if event.level is not Level.PROGRESS and _is_settled(status := self._client.status()):
                     return Outcome(status=status)
         if passed.is_set():
-            waited = format_duration(timeout_seconds or 0)
-            states = ", ".join(f"{each.observed.replica.name} is {each.observed.state}" for each in status.replicas)
             raise TimedOutError(
-                f"not everything is ready after {waited}: {states or 'nothing has begun'}",
+                f"not everything is ready after {format_duration(timeout_seconds or 0)}: {_states(status)}",
                 hint="selfhost ps and selfhost logs tell more; a longer --timeout waits on",
             )
-        return Outcome(status=status)  # the manager was asked to end meanwhile
+        raise NotReadyError(
+            f"the manager ended before everything was ready: {_states(status)}",
+            hint="selfhost logs manager may tell why; selfhost up starts again",
+        )
 
-    def watch(self) -> None:
-        """Say what changes, until the manager ends."""
-        show = LineShow()
+    def watch(self, show: Show) -> None:
+        """Show what changes, until the manager ends."""
         for event in self._feed:
             show.event(event)
-
-    def close(self) -> None:
-        """End `settle` and `watch`."""
-        self._feed.close()
 
     @contextlib.contextmanager
     def _deadline(self, seconds: float | None) -> Iterator[threading.Event]:
@@ -102,6 +105,11 @@ class Session:
         finally:
             if timer:
                 timer.cancel()
+
+
+def _states(status: ManagerStatus | None) -> str:
+    replicas = status.replicas if status else ()
+    return ", ".join(f"{each.observed.replica.name} is {each.observed.state}" for each in replicas) or "nothing began"
 
 
 def _is_settled(status: ManagerStatus) -> bool:

@@ -13,8 +13,8 @@ import click
 from selfhost import logs
 from selfhost.cli import options, output
 from selfhost.cli.address import base_url
-from selfhost.cli.background import manager_log, start_in_background
-from selfhost.cli.follow import Show, make_show
+from selfhost.cli.background import end_unless_planned, has_plan, manager_log, start_in_background
+from selfhost.cli.follow import Show, make_show, make_watch
 from selfhost.cli.health import ask_readyz
 from selfhost.cli.next_steps import say_next_steps
 from selfhost.cli.pipeline import Prepared, prepare
@@ -31,11 +31,14 @@ POLL_SECONDS = 0.05
 
 @click.command(
     epilog=options.examples(
-        "selfhost up", "selfhost up --detach", "selfhost up --wait --timeout 600", "selfhost up --json"
+        "selfhost up",
+        "selfhost up --detach",
+        "selfhost up --wait --timeout 600",
+        "selfhost up --wait --json | jq -c .state",
     )
 )
 @options.manifest
-@options.as_json
+@options.as_json_lines
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when the plan is accepted.")
 @click.option("--wait", is_flag=True, help="Run in the background; return when every model is ready.")
 @click.option("--timeout", type=click.FloatRange(min=1), help="Seconds to wait until every model is ready.")
@@ -47,12 +50,19 @@ def up(*, manifest_path: Path, as_json: bool, detach: bool, wait: bool, timeout:
     """
     prepared = prepare(manifest_path)
     show = make_show(as_json=as_json)
-    if prepared.status is None and not detach and not wait:
-        return _Foreground(prepared, show, timeout).run()
-    if prepared.status is None:
+    runs = prepared.status is not None and has_plan(prepared.client)
+    if not runs and not detach and not wait:
+        return _Foreground(prepared, show, make_watch(as_json=as_json), timeout).run()
+    if not runs:
         start_in_background(prepared.client)
-    session = Session(prepared.client)
-    _apply(session, prepared)
+    try:
+        session = Session(prepared.client)
+        _apply(session, prepared)
+    except BaseException:
+        if not runs:
+            with suppress(SelfhostError):  # why it was refused matters more
+                end_unless_planned(prepared.client)
+        raise
     if detach and not wait:
         output.say("accepted; next: selfhost ps")
         return ExitCode.OK
@@ -92,13 +102,14 @@ def _prove_the_way_in(status: ManagerStatus) -> None:
 class _Foreground:
     """The manager in this process, in the main thread; what it does is shown from a second one, as others see it."""
 
-    def __init__(self, prepared: Prepared, show: Show, timeout_seconds: float | None) -> None:
+    def __init__(self, prepared: Prepared, show: Show, watch: Show, timeout_seconds: float | None) -> None:
         self._prepared = prepared
         self._show = show
+        self._watch = watch
         self._timeout_seconds = timeout_seconds
         self._client: ControlClient = prepared.client
         self._code: int = ExitCode.OK
-        self._problem: SelfhostError | None = None
+        self._problem: Exception | None = None
         self._shown = threading.Thread(target=self._serve_the_reader, name="show", daemon=True)
 
     def run(self) -> int:
@@ -116,14 +127,16 @@ class _Foreground:
 
     def _serve_the_reader(self) -> None:
         try:
-            session = Session(self._client)
+            session = Session(self._client, own_manager=True)
             _apply(session, self._prepared)
             outcome = session.settle(self._show, self._timeout_seconds)
             self._code = _report(outcome, self._prepared)
             if outcome.status.replicas and outcome.all_failed:
                 self._client.down()
-            session.watch()
-        except SelfhostError as error:
+            session.watch(self._watch)
+        except BrokenPipeError:  # `selfhost up --json | head -1`: nobody reads any more, and everything goes on
+            _let_go_of_the_terminal()
+        except Exception as error:  # noqa: BLE001 (raised again in the main thread, where every error ends)
             self._problem = error
             with suppress(SelfhostError):  # it may have ended already
                 self._client.down(drain=False)

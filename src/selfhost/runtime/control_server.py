@@ -1,9 +1,11 @@
 """The manager's side of the control socket."""
 
+import asyncio
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -11,6 +13,7 @@ from pydantic import ValidationError
 from selfhost import __version__
 from selfhost.errors import ExitCode, SelfhostError
 from selfhost.runtime.control import (
+    HEARTBEAT_SECONDS,
     PROTOCOL,
     PROTOCOL_HEADER,
     VERSION_HEADER,
@@ -108,11 +111,29 @@ class _Routes:
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "application/jsonl"})
         await response.prepare(request)
         try:
-            async for event in following:
-                await response.write(event_codec.dump_json(event) + b"\n")
+            async with _heartbeats(response):
+                async for event in following:
+                    await response.write(event_codec.dump_json(event) + b"\n")
         except ConnectionError:
             log.debug("a follower left")
         return response
+
+
+@contextlib.asynccontextmanager
+async def _heartbeats(response: web.StreamResponse) -> AsyncIterator[None]:
+    """Write an empty line now and then, so that a follower can tell a manager that hangs from one that is idle."""
+
+    async def beat() -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(HEARTBEAT_SECONDS)
+                await response.write(b"\n")
+
+    task = asyncio.create_task(beat(), name="heartbeats")
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def _json(body: bytes) -> web.Response:

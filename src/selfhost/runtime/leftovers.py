@@ -1,10 +1,10 @@
 """What a manager that was killed left behind: its processes, sockets, temporary files and shared memory."""
 
-import contextlib
 import shutil
 
 from selfhost import paths, state
 from selfhost.runtime.engine_process import clean_up
+from selfhost.runtime.manager_lock import LOCK
 from selfhost.runtime.process import end_recorded
 
 
@@ -18,7 +18,10 @@ async def end_leftovers(manifest: str) -> tuple[str, ...]:
     return tuple(ended)
 
 
-def remove_runtime_dir(manifest: str) -> None:
-    """Remove the folder of sockets and tables; only right while no manager runs."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(paths.runtime_dir(manifest))
+def clear_runtime_dir(manifest: str) -> None:
+    """Remove sockets, tables and temporary files; only right for who holds the manager's lock, which stays."""
+    for path in paths.runtime_dir(manifest).iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()

@@ -25,6 +25,15 @@ def log_files(manifest: str, replica: str) -> list[Path]:
     return sorted(log_dir(manifest, replica).glob("*.log"), key=lambda path: path.name)
 
 
+def logged_replicas(manifest: str) -> dict[str, list[str]]:
+    """The replicas of each model that there are logs of, whatever the manifest says now."""
+    found: dict[str, list[str]] = {}
+    for folder in sorted((paths.state_dir(manifest) / "logs").glob("*/")):
+        model, _, number = folder.name.rpartition("-")  # as `log_dir` made it
+        found.setdefault(model, []).append(f"{model}/{number}")
+    return found
+
+
 class EngineLog:
     """The log of one start. The engine appends to it; we only read, and cut it when it grows too large."""
 

@@ -1,32 +1,30 @@
 """The manager of one manifest: makes plans true, one after another, until it is asked to end."""
 
 import asyncio
-import contextlib
-import fcntl
 import logging
 import os
 import socket
 import time
 
-from selfhost import __version__, paths, state
+from selfhost import __version__, state
 from selfhost.engines.build import require_buildable
 from selfhost.errors import ExitCode, SelfhostError
 from selfhost.planner.actions import Action, InstallEngine, StartReplica, Step
 from selfhost.planner.plan import Plan
 from selfhost.planner.reconcile import reconcile
-from selfhost.runtime import steps
+from selfhost.runtime import manager_lock, steps
 from selfhost.runtime.apply import carry_out
 from selfhost.runtime.engine_process import replica_dir
 from selfhost.runtime.events import Event, EventStream, Level
 from selfhost.runtime.fleet import Fleet
 from selfhost.runtime.gateway_process import listen
 from selfhost.runtime.leftovers import end_leftovers
+from selfhost.runtime.manager_lock import ManagerLock
 from selfhost.runtime.observe import observe, refresh
 from selfhost.runtime.status import ManagerStatus
 
 log = logging.getLogger(__name__)
 
-LOCK = "manager.lock"
 SETTLED = "settled"  # the state that tells followers to look once more
 
 
@@ -44,17 +42,21 @@ class Manager:
         self._work: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()  # one plan at a time, or the end
         self._ending: asyncio.Task[None] | None = None
-        self._lock = -1
+        self._lock: ManagerLock | None = None
 
     async def begin(self) -> None:
         """Become the only manager of this name, and clean up after one that was killed.
 
         Raises `SelfhostError` when another one runs.
         """
-        self._lock = _take_lock(self.name)
-        for name in await end_leftovers(self.name):
-            log.warning("%s of a manager that was killed still ran; ended it", name)
-        self._fleet.open()
+        self._lock = await manager_lock.take(self.name)
+        try:
+            for name in await end_leftovers(self.name):
+                log.warning("%s of a manager that was killed still ran; ended it", name)
+            self._fleet.open()
+        except BaseException:
+            self.release()
+            raise
 
     def status(self) -> ManagerStatus:
         """How everything is, now."""
@@ -110,11 +112,8 @@ class Manager:
 
     def release(self) -> None:
         """Give up the manager's place, last of all."""
-        runtime = paths.runtime_dir(self.name)
-        with contextlib.suppress(OSError):  # something of somebody else may lie in the folder
-            (runtime / LOCK).unlink()
-            runtime.rmdir()
-        os.close(self._lock)
+        if self._lock:
+            self._lock.release()
 
     async def _end(self) -> None:
         try:
@@ -173,17 +172,3 @@ def _farewell(name: str) -> Event:
         hint=f"selfhost logs manager tells why; then selfhost down --name {name} once more",
         exit_code=ExitCode.FAILED,
     )
-
-
-def _take_lock(name: str) -> int:
-    """The lock that makes a manager the only one; held until the process ends, so a crash frees it."""
-    path = paths.make_private(paths.runtime_dir(name)) / LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise SelfhostError(
-            f"another manager of '{name}' runs already", hint="selfhost ps; or give this manifest another `name`"
-        ) from error
-    return descriptor

@@ -57,7 +57,7 @@ def main() -> int:
     try:
         asyncio.run(serve(name, started=lambda: None, hangup=lambda: None))
     except SelfhostError as error:
-        print(f"error: {error.message}", f"hint: {error.hint}", sep="\n", file=sys.stderr)  # noqa: T201
+        print(*error.lines(), sep="\n", file=sys.stderr)  # noqa: T201 (the command that started us reads it)
         return error.exit_code
     return 0
 
