@@ -74,9 +74,9 @@ class EngineProcess:
         """Write down which processes and which shared memory belong to this engine, and watch its core and workers."""
         members = process.group_members(self.child.pid)
         identities = tuple(found for member in members if (found := process.identify(member.pid)))
-        shared_memory = tuple(sorted({*self._record.shared_memory, *_mapped_shared_memory(members)}))
-        if (identities, shared_memory) != (self._record.members, self._record.shared_memory):
-            self._record = replace(self._record, members=identities, shared_memory=shared_memory)
+        record = replace(with_shared_memory(self._record), members=identities)
+        if record != self._record:
+            self._record = record
             try:
                 state.write_record(self._manifest, self._record)
             except OSError as error:  # a full disk: the leader is on record, which is enough to find the group
@@ -126,6 +126,12 @@ class EngineProcess:
             self.member_died.set()
 
         asyncio.get_running_loop().add_reader(pidfd, died)
+
+
+def with_shared_memory(record: state.RunRecord) -> state.RunRecord:
+    """`record` with the shared memory that its group has mapped by now."""
+    mapped = _mapped_shared_memory(process.group_members(record.process.pid))
+    return replace(record, shared_memory=tuple(sorted({*record.shared_memory, *mapped})))
 
 
 def clean_up(manifest: str, record: state.RunRecord) -> None:

@@ -3,18 +3,21 @@
 import shutil
 
 from selfhost import paths, state
-from selfhost.runtime.engine_process import clean_up
+from selfhost.runtime import process
+from selfhost.runtime.engine_process import clean_up, with_shared_memory
 from selfhost.runtime.manager_lock import LOCK
-from selfhost.runtime.process import end_recorded
 
 
 async def end_leftovers(manifest: str) -> tuple[str, ...]:
     """End and remove everything that the records of `manifest` name; returns the names of what still ran."""
     ended = []
     for record in state.read_records(manifest):
-        if await end_recorded(record):
+        left = record
+        if process.still_runs(record):
+            left = with_shared_memory(record)
+            await process.end_group(record.process.pid)
             ended.append(record.name)
-        clean_up(manifest, record)
+        clean_up(manifest, left)
     return tuple(ended)
 
 

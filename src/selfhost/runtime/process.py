@@ -159,8 +159,8 @@ def reap(group: int) -> None:
                 os.waitpid(process.pid, os.WNOHANG)
 
 
-async def end_recorded(record: RunRecord) -> bool:
-    """End the group of what an earlier manager started; False when nothing of it is there any more.
+def still_runs(record: RunRecord) -> bool:
+    """Whether something of the group that an earlier manager started is still there.
 
     A group outlives its leader and a pid is used again one day, so a group is ours only when the leader or a recorded
     member is still the very process that was recorded.
@@ -168,10 +168,7 @@ async def end_recorded(record: RunRecord) -> bool:
     ours = [identity for identity in (record.process, *record.members) if is_same(identity)]
     if not any(_group_of(identity.pid) == record.process.pid for identity in ours):
         return False
-    if not group_members(record.process.pid):  # zombies that nobody has collected
-        return False
-    await end_group(record.process.pid)
-    return True
+    return bool(group_members(record.process.pid))  # else zombies that nobody has collected
 
 
 def _group_of(pid: int) -> int | None:
