@@ -14,6 +14,7 @@ from pathlib import Path
 from selfhost import demo, paths
 from selfhost.catalog.model import CheckpointKind, CheckpointRef
 from selfhost.errors import BlockedError, SelfhostError
+from selfhost.parent_death import die_with
 from selfhost.progress import Progress, Report
 from selfhost.units import format_bytes
 
@@ -53,9 +54,10 @@ def check_disk(checkpoint: CheckpointRef) -> None:
 def fetch_command(checkpoint: CheckpointRef) -> tuple[str, ...]:
     """The child process that fetches what is missing; it prints one `Progress` per line on standard output.
 
-    A process of its own because the Hub client cannot be interrupted: it can be killed instead.
+    A process of its own because the Hub client cannot be interrupted: it can be killed instead. It dies with us.
     """
-    return (sys.executable, "-P", "-m", "selfhost.weights", checkpoint.location, str(checkpoint.revision))
+    revision = str(checkpoint.revision)
+    return (sys.executable, "-P", "-m", "selfhost.weights", checkpoint.location, revision, str(os.getpid()))
 
 
 def fetch(repo: str, commit: str, report: Report) -> None:
@@ -112,8 +114,12 @@ def _size(folder: Path) -> int:
 
 
 def main(args: Sequence[str]) -> int:
-    """`python -m selfhost.weights REPO COMMIT`: fetch, with progress as JSON lines on standard output."""
-    repo, commit = args
+    """`python -m selfhost.weights REPO COMMIT PARENT`: fetch, with progress as JSON lines on standard output.
+
+    PARENT is the process that started this one: without it nobody would know of the transfer, so it ends with it.
+    """
+    repo, commit, parent = args
+    die_with(int(parent))
     try:
         fetch(repo, commit, lambda progress: print(progress.to_json(), flush=True))  # noqa: T201 (the protocol)
     except SelfhostError as error:

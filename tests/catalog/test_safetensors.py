@@ -1,4 +1,5 @@
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -34,9 +35,16 @@ def test_a_header_lists_its_tensors(tmp_path: Path) -> None:
         (content()[:-1], "should be .* bytes long"),
         (content() + b"x", "should be .* bytes long"),
         (struct.pack("<Q", 1 << 60) + b"{}", "header is longer than the file"),
-        (content({"a": {"dtype": "Q4", "shape": [1], "data_offsets": [0, 1]}}, b"x"), "unknown dtype Q4"),
+        (content({"a": {"dtype": "Q4", "shape": [1], "data_offsets": [0, 1]}}, b"x"), "unknown dtype 'Q4'"),
         (content({"a": 1}), "is damaged"),
+        (content({"a": {"dtype": ["BF16"], "shape": [1], "data_offsets": [0, 2]}}, b"xx"), "has the unknown dtype"),
+        (content({"a": {"dtype": "U8", "shape": "1", "data_offsets": [0, 1]}}, b"x"), "no usable shape"),
+        (content({"a": {"dtype": "U8", "shape": [-1], "data_offsets": [0, 1]}}, b"x"), "no usable shape"),
+        (content({"a": {"dtype": "U8", "shape": [10**300], "data_offsets": [0, 1]}}, b"x"), "no usable shape"),
+        (content({"a": {"dtype": "U8", "shape": [1], "data_offsets": [1]}}, b"x"), "no usable data_offsets"),
+        (content({"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 1]}}, b"x"), "not as large as its shape"),
         (content([1, 2]), "is damaged"),
+        (struct.pack("<Q", 60000) + b"[" * 60000, "is damaged: maximum recursion depth"),
     ],
 )
 def test_damage_is_found_before_an_engine_is_started_on_it(tmp_path: Path, broken: bytes, words: str) -> None:
@@ -59,6 +67,13 @@ def test_only_the_files_of_the_index_count(tmp_path: Path) -> None:
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"x": "gone.safetensors"}}')
     with pytest.raises(SelfhostError, match=r"gone\.safetensors"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 1}', '{"weight_map": {"x": {}}}', "[" * 60000])
+def test_a_strange_index_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(SelfhostError, match=re.escape(str(tmp_path))):
         read_folder(tmp_path)
 
 

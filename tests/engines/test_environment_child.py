@@ -33,11 +33,15 @@ def test_written_bytes_are_told_while_it_runs(tmp_path: Path, monkeypatch: pytes
 
 
 def test_silence_has_an_end_and_the_child_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "SILENCE_SECONDS", 0)
     monkeypatch.setattr(child, "TICK_SECONDS", 0.01)
     pids: list[str] = []
     os.mkfifo(tmp_path / "gate")
+
+    def heard(pid: str) -> None:
+        pids.append(pid)
+        monkeypatch.setattr(child, "SILENCE_SECONDS", 0)
+
     with pytest.raises(TimedOutError, match=r"said and wrote nothing for 0\.0 s") as caught:
-        run("echo $$ >&2; read on < gate", tmp_path, heard=pids.append)
+        run("echo $$ >&2; read on < gate", tmp_path, heard=heard)
     assert caught.value.exit_code is ExitCode.TIMED_OUT
     assert not Path("/proc", pids[0]).exists()

@@ -92,6 +92,7 @@ def test_everything_that_is_wrong_is_said_at_once_in_the_order_of_lines() -> Non
         (f"{SMALLEST}gateway: {{name: a}}", "3: gateway.name: unknown key; it belongs to the top level"),
         (f"{SMALLEST}gateway: {{zzz: a}}", "3: gateway.zzz: unknown key; known here: listen, keys"),
         (f'{SMALLEST}engine: {{vllm: "0.31.0"}}', "3: engine.vllm: should be 0.32.0 or newer, not '0.31.0'; "),
+        (f'{SMALLEST}engine: {{vllm: "0.33"}}', "3: engine.vllm: should be one release of vLLM with all its numbers, "),
         (f"{SMALLEST}engine: {{python: ''}}", "3: engine.python: should be the path of a Python interpreter, not ''"),
         ("version: 1\nmodels: [{name: a, aliases: [a]}]", "2: models.0.aliases.0: is already the name of models.0"),
         ("version: 1\nmodels: [{name: a, aliases: [b, b]}]", "2: models.0.aliases.1: is already an alias of models.0"),

@@ -87,7 +87,7 @@ class Values(BaseModel):
         ("source", "org.x/name_y-z.1", "org.x/name_y-z.1"),
         ("source", "./a folder", "./a folder"),
         ("vllm", "0.32.0", "0.32.0"),
-        ("vllm", "v0.33.1+cpu", "0.33.1+cpu"),
+        ("vllm", "0.33.1.post1", "0.33.1.post1"),
         ("vllm", "0.33.0rc1", "0.33.0rc1"),
     ],
 )
@@ -132,6 +132,10 @@ def test_values_that_are_right(field: str, text: str, value: str) -> None:
         ("vllm", "0.31.9"),
         ("vllm", "0.32.0rc1"),
         ("vllm", "0.32.0.dev1"),
+        ("vllm", "0.33"),
+        ("vllm", "0.33.1+cpu"),
+        ("vllm", "v0.33.1"),
+        ("vllm", "9" * 5000 + ".0.0"),
         ("listen", "8000"),
     ],
 )

@@ -144,15 +144,15 @@ def test_measured_memory_is_no_reason_to_restart() -> None:
     assert reconcile(plan(replace(CODE, replicas=(grown,))), running(plan(CODE))) == ()
 
 
-@pytest.mark.parametrize("state", [ReplicaState.FAILED, ReplicaState.HOST_FAULT])
-def test_what_was_given_up_is_tried_again(state: ReplicaState) -> None:
+@pytest.mark.parametrize("state", [ReplicaState.DRAINING, ReplicaState.FAILED, ReplicaState.HOST_FAULT])
+def test_what_does_not_come_back_by_itself_is_started_again(state: ReplicaState) -> None:
     assert steps(plan(CODE), running(plan(CODE), code=state)) == [
         f"1. stop code/0 it is {state}",
         f"2. start code/0 it is {state} after 1",
     ]
 
 
-@pytest.mark.parametrize("state", [ReplicaState.STARTING, ReplicaState.BACKOFF, ReplicaState.DRAINING])
+@pytest.mark.parametrize("state", [ReplicaState.STARTING, ReplicaState.BACKOFF])
 def test_what_is_on_its_way_is_left_to_its_supervisor(state: ReplicaState) -> None:
     assert reconcile(plan(CODE), running(plan(CODE), code=state)) == ()
 

@@ -44,7 +44,7 @@ def test_a_log_that_grows_too_large_is_cut_while_the_engine_writes(monkeypatch: 
         engine.write(b"after\n")
         engine.flush()
     assert log.path.read_bytes() == b"after\n"  # appended at the new end, not at the old offset
-    assert log.path.with_suffix(".log.1").stat().st_size > 2000
+    assert log.path.with_suffix(".log.1").read_bytes() == b"x" * 999 + b"\n"  # the end of what was there
     assert log.new_lines() == ["after"]
     log.rotate()
     assert log.path.read_bytes() == b"after\n"
@@ -68,3 +68,46 @@ def test_of_many_failed_starts_the_last_ones_are_kept() -> None:
     kept: list[Path] = log_files("box", "chat/0")
     assert len(kept) == logfile.KEPT_STARTS
     assert kept[-1] == log.path
+
+
+def test_a_log_that_grows_too_large_during_a_start_is_cut_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logfile, "LARGEST_BYTES", 1000)
+    log = begin()
+    with log.open() as engine:
+        engine.write(b"x" * 2000 + b"\n")
+    assert log.new_lines()[-1] == "x" * 2000
+    assert log.size() == 0
+
+
+def start(size: int, *, failed: bool) -> None:
+    """A start that wrote two parts of a log."""
+    log = begin()
+    with log.open() as engine:
+        for _ in range(2):
+            engine.write(b"x" * size)
+            engine.flush()
+            log.rotate()
+        engine.write(b"the end")
+    log.finish(failed=failed)
+
+
+@pytest.mark.parametrize("kind", ["failed", "ordinary"])
+def test_the_part_that_was_moved_aside_goes_with_its_log(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logfile, "LARGEST_BYTES", 1000)
+    for _ in range(8):
+        start(1500, failed=kind == "failed")
+    logs = log_files("box", "chat/0")
+    files = sorted(log_dir("box", "chat/0").iterdir())
+    assert files == sorted([*logs, *(path.with_suffix(".log.1") for path in logs)])
+    assert len(logs) == logfile.KEPT_STARTS
+
+
+def test_all_logs_of_a_replica_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logfile, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(logfile, "KEPT_BYTES", 4000)
+    for number in range(12):
+        start(1500, failed=number % 2 == 0)
+        folder = log_dir("box", "chat/0")
+        total = sum(path.stat().st_size for path in folder.iterdir())
+        assert total <= logfile.KEPT_BYTES + 2 * logfile.LARGEST_BYTES
+    assert len(log_files("box", "chat/0")) > 1

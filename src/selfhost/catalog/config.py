@@ -1,13 +1,16 @@
 """Hugging Face's config.json → ModelSpec, for decoders whose every layer is plain attention.
 
-Pure. A layer kind that the sizing rules do not know is refused with a sentence, never guessed.
+Pure. A layer kind that the sizing rules do not know is refused with a sentence, never guessed; so is a value that no
+decoder can have, for the file comes from strangers.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from selfhost.catalog.model import ModelSpec
-from selfhost.errors import BlockedError
+from selfhost.errors import BlockedError, SelfhostError
+from selfhost.units import MIB
 
 # Architectures whose layers are plain attention unless their config says otherwise. Checked against vLLM 0.32's own
 # KV cache specs (`model_executor/layers/attention/attention.py:get_kv_cache_spec` answers FullAttentionSpec).
@@ -36,6 +39,32 @@ ROPE_ALREADY_SCALED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "dee
 
 NEXT_STEP = "selfhost cannot size it yet, and does not guess"
 
+LARGEST_FILE_BYTES = 10 * MIB
+LARGEST_NUMBER = 2**31 - 1  # of layers, heads, tokens, rows: what is more is no size of anything
+LARGEST_FACTOR = 1e6
+SHOWN_LENGTH = 40  # characters of a strange value
+
+
+def read_config(content: bytes, *, name: str) -> dict[str, Any]:
+    """The object in a config.json; `name` names the file in errors.
+
+    Raises `SelfhostError` for what is not UTF-8 (a byte order mark stops vLLM too), not JSON, or not an object.
+    """
+    if len(content) > LARGEST_FILE_BYTES:
+        raise SelfhostError(
+            f"{name} is larger than {LARGEST_FILE_BYTES // MIB} MiB",
+            hint="is this a model folder in the Hugging Face layout?",
+        )
+    try:
+        config = json.loads(content.decode())
+    except RecursionError:
+        raise SelfhostError(f"{name} is damaged: it is nested too deeply", hint="download it again") from None
+    except ValueError as error:
+        raise SelfhostError(f"{name} is damaged: {error}", hint="download it again") from error
+    if not isinstance(config, dict):
+        raise SelfhostError(f"{name} is not a JSON object", hint="download it again")
+    return config
+
 
 def parse_config(config: Mapping[str, Any], *, label: str) -> ModelSpec:
     """Read the architecture out of a config.json; `label` names the model in errors.
@@ -47,24 +76,25 @@ def parse_config(config: Mapping[str, Any], *, label: str) -> ModelSpec:
     _refuse_other_layer_kinds(config, label)
     hidden_size = _number(config, "hidden_size", label)
     num_attention_heads = _number(config, "num_attention_heads", label)
-    head_dim = int(config.get("head_dim") or hidden_size // num_attention_heads)
+    head_dim = _number(config, "head_dim", label, default=hidden_size // num_attention_heads)
     max_position_embeddings = _number(config, "max_position_embeddings", label)
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    quantization = config.get("quantization_config") or {}
+    rope = _section(config, "rope_parameters", label) or _section(config, "rope_scaling", label)
+    rotary_factor = _factor(config, "partial_rotary_factor", label, largest=1.0)
+    quantization = _section(config, "quantization_config", label)
     return ModelSpec(
         architecture=architecture,
         num_hidden_layers=_number(config, "num_hidden_layers", label),
         hidden_size=hidden_size,
         num_attention_heads=num_attention_heads,
-        num_key_value_heads=int(config.get("num_key_value_heads") or num_attention_heads),
+        num_key_value_heads=_number(config, "num_key_value_heads", label, default=num_attention_heads),
         head_dim=head_dim,
         vocab_size=_number(config, "vocab_size", label),
-        max_model_len=_max_model_len(rope, max_position_embeddings, config),
-        dtype=_dtype(config),
-        rotary_dim=int(head_dim * (rope.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0)),
+        max_model_len=_max_model_len(rope, max_position_embeddings, config, label),
+        dtype=_dtype(config, label),
+        rotary_dim=int(head_dim * _factor(rope, "partial_rotary_factor", label, default=rotary_factor, largest=1.0)),
         max_position_embeddings=max_position_embeddings,
-        tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
-        quantization=quantization.get("quant_method"),
+        tie_word_embeddings=_flag(config, "tie_word_embeddings", label),
+        quantization=_text(quantization, "quant_method", label),
     )
 
 
@@ -76,6 +106,8 @@ def _architecture(config: Mapping[str, Any], label: str) -> str:
             hint="is this a model folder in the Hugging Face layout?",
         )
     architecture = str(architectures[0])
+    if not architecture.isidentifier():
+        raise _unusable("architectures", architectures[0], label)
     if architecture not in PLAIN_ATTENTION:
         raise BlockedError(
             f"{label}: the architecture {architecture} is not known; {NEXT_STEP}",
@@ -87,8 +119,11 @@ def _architecture(config: Mapping[str, Any], label: str) -> str:
 def _refuse_other_layer_kinds(config: Mapping[str, Any], label: str) -> None:
     found = [kind for key, kind in OTHER_LAYER_KINDS.items() if config.get(key)]
     if config.get("sliding_window") and config.get("use_sliding_window", True):
-        found.append(f"a sliding window of {config['sliding_window']} tokens")
-    found += sorted({str(kind) for kind in config.get("layer_types") or () if kind != "full_attention"})
+        found.append(f"a sliding window of {_shown(config['sliding_window'])} tokens")
+    layer_types = config.get("layer_types") or []
+    if not isinstance(layer_types, list) or not all(isinstance(kind, str) for kind in layer_types):
+        raise _unusable("layer_types", layer_types, label)
+    found += sorted({kind if kind.isidentifier() else _shown(kind) for kind in layer_types} - {"full_attention"})
     if found:
         raise BlockedError(
             f"{label}: its layers use {' and '.join(dict.fromkeys(found))}; {NEXT_STEP}",
@@ -96,26 +131,77 @@ def _refuse_other_layer_kinds(config: Mapping[str, Any], label: str) -> None:
         )
 
 
-def _max_model_len(rope: Mapping[str, Any], max_position_embeddings: int, config: Mapping[str, Any]) -> int:
+def _max_model_len(rope: Mapping[str, Any], max_position_embeddings: int, config: Mapping[str, Any], label: str) -> int:
     """The length vLLM derives when none is asked for (`config/model.py:_get_and_verify_max_len`)."""
-    rope_type = rope.get("rope_type") or rope.get("type") or "default"
+    rope_type = _text(rope, "rope_type", label) or _text(rope, "type", label) or "default"
     if rope_type == "longrope":
-        return int(config.get("original_max_position_embeddings") or max_position_embeddings)
-    factor = 1.0 if rope_type in ROPE_ALREADY_SCALED else float(rope.get("factor") or 1.0)
-    return int(max_position_embeddings * factor)
+        return _number(config, "original_max_position_embeddings", label, default=max_position_embeddings)
+    factor = 1.0 if rope_type in ROPE_ALREADY_SCALED else _factor(rope, "factor", label)
+    return max(1, int(max_position_embeddings * factor))
 
 
-def _dtype(config: Mapping[str, Any]) -> str:
+def _dtype(config: Mapping[str, Any], label: str) -> str:
     """The dtype vLLM computes in with `--dtype auto`: a float32 checkpoint is served in 16 bits (`config/model.py`)."""
-    dtype = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
-    return "float16" if dtype == "float16" else "bfloat16"
+    dtype = _text(config, "dtype", label) or _text(config, "torch_dtype", label) or "bfloat16"
+    return "float16" if dtype.removeprefix("torch.") == "float16" else "bfloat16"
 
 
-def _number(config: Mapping[str, Any], key: str, label: str) -> int:
+def _number(config: Mapping[str, Any], key: str, label: str, *, default: int | None = None) -> int:
+    """A whole number; null and absent are `default`."""
     value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise BlockedError(
-            f"{label}: its config.json has no usable '{key}' (found {value!r})",
-            hint="is this a model folder in the Hugging Face layout?",
-        )
+    if value is None:
+        value = default
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_NUMBER:
+        raise _unusable(key, value, label)
     return value
+
+
+def _factor(
+    config: Mapping[str, Any], key: str, label: str, *, default: float = 1.0, largest: float = LARGEST_FACTOR
+) -> float:
+    value = config.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= largest:  # NaN is neither
+        raise _unusable(key, value, label)
+    return float(value)
+
+
+def _section(config: Mapping[str, Any], key: str, label: str) -> Mapping[str, Any]:
+    value = config.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _unusable(key, value, label)
+    return value
+
+
+def _text(config: Mapping[str, Any], key: str, label: str) -> str | None:
+    value = config.get(key)
+    if value is not None and not isinstance(value, str):
+        raise _unusable(key, value, label)
+    return value
+
+
+def _flag(config: Mapping[str, Any], key: str, label: str) -> bool:
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise _unusable(key, value, label)
+    return bool(value)
+
+
+def _unusable(key: str, value: object, label: str) -> BlockedError:
+    return BlockedError(
+        f"{label}: its config.json has no usable '{key}' (found {_shown(value)})",
+        hint="is this a model folder in the Hugging Face layout?",
+    )
+
+
+def _shown(value: object) -> str:
+    """A value in a sentence: short, and without the control characters that it may hold."""
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    text = ascii(value)
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 import httpx2
 from huggingface_hub import HfApi, constants, hf_hub_download
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, SafetensorsParsingError
 
 from selfhost import atomic, paths
-from selfhost.catalog.config import parse_config
+from selfhost.catalog import safetensors
+from selfhost.catalog.config import parse_config, read_config
 from selfhost.catalog.files import serving_files
 from selfhost.catalog.hub_errors import explain
 from selfhost.catalog.model import Checkpoint, CheckpointKind, CheckpointRef, Tensor
@@ -26,6 +27,10 @@ from selfhost.errors import BlockedError, SelfhostError
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HEADERS_AT_ONCE = 8
 FORMAT_VERSION = 1
+
+# What the client and its libraries raise, somewhere inside, for an answer of another shape than they expect: a login
+# page with status 200, a list where an object should be.
+STRANGE_ANSWERS = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 
 T = TypeVar("T")
 
@@ -59,7 +64,7 @@ def _resolve(repo: str, revision: str) -> str:
     if constants.is_offline_mode():
         return _last_known_commit(repo, revision)
     commit = _ask(lambda: HfApi().model_info(repo, revision=revision).sha, repo, revision)
-    if commit is None:
+    if not isinstance(commit, str) or not COMMIT.fullmatch(commit):
         raise SelfhostError(f"the Hub names no commit for {repo}@{revision}", hint="try again later")
     atomic.write_bytes(_ref_file(repo, revision), commit.encode())
     return commit
@@ -87,19 +92,18 @@ def _facts_file(repo: str, commit: str) -> Path:
 
 def _cached_facts(repo: str, commit: str) -> dict[str, Any] | None:
     try:
-        facts: dict[str, Any] = json.loads(_facts_file(repo, commit).read_bytes())
-    except (OSError, ValueError):  # a cache: what cannot be read is fetched again
+        facts = json.loads(_facts_file(repo, commit).read_bytes())
+    except (OSError, ValueError, RecursionError):  # a cache: what cannot be read is fetched again
         return None
-    return facts if facts.get("format_version") == FORMAT_VERSION else None
+    return facts if isinstance(facts, dict) and facts.get("format_version") == FORMAT_VERSION else None
 
 
 def _fetch_facts(repo: str, commit: str) -> dict[str, Any]:
     api = HfApi()
     # config.json first: the listing of a gated repository is public, its files are not
     config_path = _ask(lambda: hf_hub_download(repo, "config.json", revision=commit), repo, commit)
-    config = json.loads(Path(config_path).read_bytes())
-    info = _ask(lambda: api.model_info(repo, revision=commit, files_metadata=True), repo, commit)
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    config = read_config(Path(config_path).read_bytes(), name=f"config.json of {repo}")
+    sizes = _ask(lambda: _list_files(api, repo, commit), repo, commit)
     files = {name: sizes[name] for name in serving_files(sizes)}
     weights = [name for name in files if name.endswith(".safetensors")]
     if not weights:
@@ -107,18 +111,35 @@ def _fetch_facts(repo: str, commit: str) -> dict[str, Any]:
             f"{repo} has no safetensors weights", hint="pickle weights can run code and are not served; choose another"
         )
     with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
-        headers = list(
-            pool.map(
-                lambda name: _ask(
-                    lambda: api.parse_safetensors_file_metadata(repo, name, revision=commit), repo, commit
-                ),
-                weights,
-            )
-        )
-    tensors = [[name, info.dtype, info.shape] for header in headers for name, info in header.tensors.items()]
+        found = pool.map(lambda name: _tensors(api, repo, commit, name), weights)
+        tensors = [[each.name, each.dtype, each.shape] for of_file in found for each in of_file]
     facts = {"format_version": FORMAT_VERSION, "config": config, "files": files, "tensors": tensors}
-    atomic.write_json(_facts_file(repo, commit), facts)
+    with contextlib.suppress(RecursionError):  # a config that can just be read is too deep to write: read it again
+        atomic.write_bytes(
+            _facts_file(repo, commit), json.dumps(facts).encode()
+        )  # ASCII: JSON may hold half characters
     return facts
+
+
+def _list_files(api: HfApi, repo: str, commit: str) -> dict[str, int]:
+    """Every file of the repository with its size in bytes."""
+    info = api.model_info(repo, revision=commit, files_metadata=True)
+    return {str(file.rfilename): int(file.size or 0) for file in info.siblings or ()}
+
+
+def _tensors(api: HfApi, repo: str, commit: str, name: str) -> tuple[Tensor, ...]:
+    """The tensors of one weight file, read from its header by a range request."""
+    try:  # a SelfhostError of `_ask` passes through
+        header = _ask(lambda: api.parse_safetensors_file_metadata(repo, name, revision=commit), repo, commit)
+        entries = {
+            tensor: {"dtype": info.dtype, "shape": info.shape, "data_offsets": list(info.data_offsets)}
+            for tensor, info in header.tensors.items()
+        }
+        return safetensors.parse_header(entries)[0]
+    except (SafetensorsParsingError, *STRANGE_ANSWERS) as error:
+        raise SelfhostError(
+            f"{name} of {repo} is damaged: {error}", hint="choose another model, or another `revision` of it"
+        ) from error
 
 
 def _ask(question: Callable[[], T], repo: str, revision: str) -> T:
@@ -126,3 +147,8 @@ def _ask(question: Callable[[], T], repo: str, revision: str) -> T:
         return question()
     except (httpx2.HTTPError, HFValidationError, OSError) as error:  # HfHubHTTPError is the first of these
         raise explain(error, repo, revision) from error
+    except STRANGE_ANSWERS as error:
+        raise SelfhostError(
+            f"what the Hub answered about {repo} cannot be read: {type(error).__name__}: {error}",
+            hint=f"is there a proxy or a login page in between? HF_ENDPOINT is {constants.ENDPOINT}",
+        ) from error

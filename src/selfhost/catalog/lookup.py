@@ -1,13 +1,12 @@
 """From what a manifest calls a model to its checkpoint."""
 
-import json
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from selfhost import demo
 from selfhost.catalog import safetensors
-from selfhost.catalog.config import parse_config
+from selfhost.catalog.config import parse_config, read_config
 from selfhost.catalog.files import serving_files
 from selfhost.catalog.known import known_models
 from selfhost.catalog.model import Checkpoint, CheckpointKind, CheckpointRef
@@ -43,20 +42,16 @@ def _folder(folder: Path, kind: CheckpointKind, location: str) -> Checkpoint:
     config_file = folder / "config.json"
     try:
         names = serving_files(path.name for path in folder.iterdir() if path.is_file())
-        config = json.loads(config_file.read_bytes())
+        content = config_file.read_bytes()
         total_bytes = sum((folder / name).stat().st_size for name in names)
     except OSError as error:
         raise SelfhostError(
             f"cannot read the model folder {folder}: {error.strerror}: {error.filename}",
             hint="a model folder holds config.json, tokenizer files and *.safetensors",
         ) from error
-    except ValueError as error:
-        raise SelfhostError(f"{config_file} is damaged: {error}", hint="download it again") from error
-    if not isinstance(config, dict):
-        raise SelfhostError(f"{config_file} is not a JSON object", hint="download it again")
     return Checkpoint(
         ref=CheckpointRef(kind=kind, location=location, total_bytes=total_bytes),
-        spec=parse_config(config, label=location),
+        spec=parse_config(read_config(content, name=str(config_file)), label=location),
         tensors=safetensors.read_folder(folder),
     )
 

@@ -6,6 +6,7 @@ Layout (safetensors README, "Format"): 8 bytes little-endian header length N, N 
 import json
 import struct
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from selfhost.catalog.model import DTYPE_BYTES, Tensor
 from selfhost.errors import SelfhostError
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+MAX_ELEMENTS = 2**50  # of one tensor: a petabyte
+MAX_DIMENSIONS = 32
 
 
 def read_folder(folder: Path) -> tuple[Tensor, ...]:
@@ -41,18 +44,18 @@ def read_file(path: Path) -> tuple[Tensor, ...]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(MAX_HEADER_BYTES, size - 8):
                 raise ValueError("its header is longer than the file")
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length).decode())
         tensors, data_bytes = parse_header(header)
         if 8 + length + data_bytes != size:
             raise ValueError(f"it should be {8 + length + data_bytes} bytes long and is {size}")
     except OSError as error:
         raise SelfhostError(f"cannot read {path}: {error.strerror}", hint="is the download complete?") from error
-    except (ValueError, KeyError, TypeError, struct.error) as error:
+    except (ValueError, RecursionError, struct.error) as error:
         raise SelfhostError(f"{path} is damaged: {error}", hint="download it again") from error
     return tensors
 
 
-def parse_header(header: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], int]:
+def parse_header(header: Any) -> tuple[tuple[Tensor, ...], int]:
     """The tensors of a header and the number of data bytes that must follow it; raises `ValueError` if unusable."""
     if not isinstance(header, Mapping):
         raise ValueError("its header is not a JSON object")
@@ -60,11 +63,37 @@ def parse_header(header: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], int]:
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        if entry["dtype"] not in DTYPE_BYTES:
-            raise ValueError(f"tensor {name} has the unknown dtype {entry['dtype']}")
-        tensors.append(Tensor(name=name, dtype=entry["dtype"], shape=tuple(entry["shape"])))
-        end = max(end, entry["data_offsets"][1])
+        tensor, tensor_end = _parse_entry(name, entry)
+        tensors.append(tensor)
+        end = max(end, tensor_end)
     return tuple(tensors), end
+
+
+def _parse_entry(name: str, entry: Any) -> tuple[Tensor, int]:
+    """One tensor and where its data end; everything about it must agree, for the file may come from anybody."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"tensor {name!a:.80} is not described by an object")
+    dtype, shape, offsets = entry.get("dtype"), _sizes(entry.get("shape")), _sizes(entry.get("data_offsets"))
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        raise ValueError(f"tensor {name!a:.80} has the unknown dtype {dtype!a:.20}")
+    if shape is None:
+        raise ValueError(f"tensor {name!a:.80} has no usable shape")
+    if offsets is None or len(offsets) != 2:
+        raise ValueError(f"tensor {name!a:.80} has no usable data_offsets")
+    tensor = Tensor(name=name, dtype=dtype, shape=shape)
+    begin, end = offsets
+    if prod(shape) > MAX_ELEMENTS or tensor.bytes != end - begin:
+        raise ValueError(f"tensor {name!a:.80} is not as large as its shape says")
+    return tensor, end
+
+
+def _sizes(value: Any) -> tuple[int, ...] | None:
+    """A list of sizes; None for everything else."""
+    if not isinstance(value, list) or len(value) > MAX_DIMENSIONS:
+        return None
+    if not all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= MAX_ELEMENTS for size in value):
+        return None
+    return tuple(value)
 
 
 def _weight_files(folder: Path) -> list[str]:
@@ -72,7 +101,10 @@ def _weight_files(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
-            return sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            weight_map = json.loads(index.read_bytes().decode())["weight_map"]
+            return sorted({str(name) for name in weight_map.values()})
+        except OSError as error:
+            raise SelfhostError(f"cannot read {index}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SelfhostError(f"{index} is damaged: {error}", hint="download it again") from error
     return [name for name in serving_files(path.name for path in folder.iterdir()) if name.endswith(".safetensors")]

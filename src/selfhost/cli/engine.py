@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 import click
 
+from selfhost import versions
 from selfhost.cli import options, output
-from selfhost.engines import environment, versions
+from selfhost.engines import environment
 from selfhost.engines.environment import EngineEnvironment
 from selfhost.errors import SelfhostError
 from selfhost.progress import Progress, Report

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import uv
 
-from selfhost import paths
-from selfhost.engines import child, environment, lock, pip_config, prerequisites, proof, sources, versions
+from selfhost import paths, versions
+from selfhost.engines import child, environment, lock, pip_config, prerequisites, proof, sources
 from selfhost.engines.environment import EngineEnvironment
 from selfhost.engines.sources import Network, Source
 from selfhost.errors import BlockedError, SelfhostError

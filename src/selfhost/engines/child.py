@@ -1,6 +1,5 @@
 """One child process of a build: its talk passed on, its writing counted, killed when it falls silent or we stop."""
 
-import ctypes
 import os
 import select
 import signal
@@ -12,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfhost.errors import TimedOutError
+from selfhost.parent_death import dying_with_us
 from selfhost.units import format_duration
 
 TICK_SECONDS = 0.5
 SILENCE_SECONDS = 300  # no line and no byte for so long: the network stalls of uv end by themselves much earlier
 KEPT_LINES = 60
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ def run(
     Raises `TimedOutError` when nothing was heard or written for `SILENCE_SECONDS`.
     """
     process = subprocess.Popen(
-        argv,
+        dying_with_us(argv),  # without it a killed build leaves uv downloading
         cwd=cwd,
         env=environ,
         stdin=subprocess.DEVNULL,
@@ -54,7 +52,6 @@ def run(
         stderr=subprocess.PIPE,
         start_new_session=True,
         pass_fds=() if hold is None else (hold,),
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 (no threads here; without it a killed build leaves uv downloading)
     )
     assert process.stderr is not None  # noqa: S101 (it is a pipe)
     lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -95,10 +92,6 @@ def _lines_of(process: subprocess.Popen[bytes], pipe: int, wrote: Callable[[int]
             )
     if rest:
         yield rest.decode(errors="replace")
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _written(pid: int) -> int | None:

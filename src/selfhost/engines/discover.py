@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from selfhost import paths, progress
-from selfhost.engines import environment, proof, versions
+from selfhost import paths, progress, versions
+from selfhost.engines import environment, proof
 from selfhost.engines.environment import EngineEnvironment
 from selfhost.errors import SelfhostError
 

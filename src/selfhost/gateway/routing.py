@@ -13,7 +13,6 @@ _OUTLOOK: dict[ReplicaState, int] = {
     ReplicaState.WARMING: 2,
     ReplicaState.LOADING: 10,
     ReplicaState.STARTING: 10,
-    ReplicaState.VERIFYING: 20,
     ReplicaState.PULLING: 30,
     ReplicaState.QUEUED: 30,
     ReplicaState.BACKOFF: 30,

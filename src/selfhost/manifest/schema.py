@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from selfhost import versions
 from selfhost.manifest.engine_args import EngineArgs
 from selfhost.manifest.values import (
-    VLLM_FLOOR,
     Alias,
     Count,
     Interpreter,
@@ -108,9 +108,9 @@ class Engine(_Section):
     """The vLLM that serves the models."""
 
     vllm: VllmVersion = Field(
-        default=str(VLLM_FLOOR),
-        description=f'The version of vLLM, in quotes; "{VLLM_FLOOR}" or newer.',
-        examples=[str(VLLM_FLOOR)],
+        default=versions.DEFAULT,
+        description=f'The release of vLLM, in quotes; "{versions.OLDEST}" or newer.',
+        examples=[versions.DEFAULT],
     )
     python: Interpreter | None = Field(
         default=None,

@@ -8,7 +8,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
-from packaging.version import InvalidVersion, Version
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -25,7 +24,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-VLLM_FLOOR = Version("0.32.0")  # the oldest vLLM without a known hole that a request can use
+from selfhost import versions
 
 _FROM_ENVIRONMENT = r"\$\{env:"  # a pattern for editors, which cannot know what the environment holds
 
@@ -144,21 +143,21 @@ def _interpreter(value: Any) -> Path:
 Interpreter = Annotated[Path, BeforeValidator(_interpreter)]
 
 
-def _vllm_version(text: str) -> str:
-    try:
-        version = Version(text)
-    except InvalidVersion:
-        raise refuse(f'should be one version of vLLM, such as "{VLLM_FLOOR}"') from None
-    if version < VLLM_FLOOR:
+def _supported(release: str) -> str:
+    if not versions.is_supported(release):
         raise refuse(
-            f"should be {VLLM_FLOOR} or newer",
+            f"should be {versions.OLDEST} or newer",
             hint="the security floor: in older ones a request can crash the engine or run code (CVE-2026-114053, "
             "CVE-2026-115918 and others)",
         )
-    return str(version)
+    return release
 
 
-VllmVersion = Annotated[str, AfterValidator(_vllm_version)]
+VllmVersion = Annotated[
+    str,
+    Shape(versions.RELEASE, f'should be one release of vLLM with all its numbers, such as "{versions.DEFAULT}"'),
+    AfterValidator(_supported),
+]
 
 
 class SourceKind(StrEnum):

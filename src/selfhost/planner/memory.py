@@ -92,7 +92,7 @@ def _is_skipped(tensor: Tensor, spec: ModelSpec) -> bool:
 
 
 def _bytes_per_gpu(tensor: Tensor, spec: ModelSpec, tensor_parallel_size: int) -> int:
-    if VOCABULARY.search(tensor.name):
+    if VOCABULARY.search(tensor.name) and tensor.shape:
         rows = ceil(tensor.shape[0] / VOCABULARY_PADDING) * VOCABULARY_PADDING
         tensor = replace(tensor, shape=(rows, *tensor.shape[1:]))
         parts = tensor_parallel_size

@@ -4,17 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from selfhost.hardware.inventory import Gpu, Inventory
-from selfhost.planner.reconcile import ObservedReplica
-from selfhost.planner.routing import ReplicaState
-
-HOLDS_NOTHING = (
-    ReplicaState.QUEUED,
-    ReplicaState.PULLING,
-    ReplicaState.VERIFYING,
-    ReplicaState.BACKOFF,
-    ReplicaState.FAILED,
-    ReplicaState.HOST_FAULT,
-)
+from selfhost.planner.reconcile import HOLDS_NOTHING, ObservedReplica
 
 
 def without_ours(inventory: Inventory, replicas: Sequence[ObservedReplica]) -> Inventory:

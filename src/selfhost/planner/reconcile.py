@@ -6,9 +6,21 @@ from dataclasses import dataclass
 from selfhost.planner.actions import Action, FetchWeights, InstallEngine, ServeGateway, StartReplica, Step, StopReplica
 from selfhost.planner.plan import Deployment, EngineBuild, GatewayPlan, Plan, Platform, Replica
 from selfhost.planner.routing import ReplicaState
+from selfhost.planner.sharing import giving_way
 from selfhost.units import format_bytes
 
 GIVEN_UP = (ReplicaState.FAILED, ReplicaState.HOST_FAULT)
+
+# What does not come back by itself. A stop that has begun runs to its end, whoever wants the replica after all.
+NOT_COMING_BACK = (ReplicaState.DRAINING, *GIVEN_UP)
+
+HOLDS_NOTHING = (
+    ReplicaState.QUEUED,
+    ReplicaState.PULLING,
+    ReplicaState.BACKOFF,
+    ReplicaState.FAILED,
+    ReplicaState.HOST_FAULT,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +67,10 @@ def _actions(plan: Plan, observed: ObservedState) -> Iterator[Action]:
 
 
 def _replicas(plan: Plan, observed: ObservedState) -> tuple[dict[str, str], dict[str, str]]:
-    """Which replicas to stop and which to start, each with its cause."""
+    """Which replicas to stop and which to start, each with its cause.
+
+    Those that give way start first: they were serving, and need not wait for what the newcomer has to fetch.
+    """
     running = {replica.replica.name: replica for replica in observed.replicas}
     planned = {replica.name: (each, replica) for each in plan.deployments for replica in each.replicas}
     stops = {name: "no longer in the manifest" for name in running if name not in planned}
@@ -65,15 +80,25 @@ def _replicas(plan: Plan, observed: ObservedState) -> tuple[dict[str, str], dict
             starts[name] = "not running"
         elif changes := _changes(running[name], plan.engine, deployment, replica):
             stops[name] = starts[name] = changes
-        elif running[name].state in GIVEN_UP:
+        elif running[name].state in NOT_COMING_BACK:
             stops[name] = starts[name] = f"it is {running[name].state}"
-    return stops, starts
+    giving = giving_way(
+        {name: replica for name, (_, replica) in planned.items()},
+        {
+            name: each.replica
+            for name, each in running.items()
+            if name not in starts or each.state not in HOLDS_NOTHING  # what stays will hold its memory again
+        },
+        starts,
+    )
+    return stops | giving, giving | starts
 
 
 def _changes(running: ObservedReplica, engine: EngineBuild, deployment: Deployment, replica: Replica) -> str:
     """What makes a running engine different from the planned one, "" when nothing does.
 
-    Measured memory is left out on purpose: it moves from one minute to the next and is no reason to restart.
+    A replica's own share of its GPU is left out on purpose: it moves with what is measured as free, and matters only
+    while somebody else needs the memory (`giving_way`).
     """
     was, now = running.deployment, deployment
     compared = {

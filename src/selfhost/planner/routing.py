@@ -9,7 +9,6 @@ class ReplicaState(StrEnum):
 
     QUEUED = "queued"
     PULLING = "pulling"
-    VERIFYING = "verifying"
     STARTING = "starting"
     LOADING = "loading"
     WARMING = "warming"
@@ -61,7 +60,3 @@ class RoutingTable:
     models: tuple[ServedModel, ...]
     keys: tuple[HashedKey, ...] = ()  # keys that the manifest declares by hash
     started: bool = False  # every model has been ready once: the answer of /startupz
-
-    def find(self, name: str) -> ServedModel | None:
-        """The model that clients mean by `name`, its own name or an alias."""
-        return next((model for model in self.models if name == model.name or name in model.aliases), None)

@@ -9,7 +9,8 @@ from selfhost import paths
 from selfhost.engines.command import Command
 
 KEPT_STARTS = 5  # of the ordinary ones, and as many of those that failed
-LARGEST_BYTES = 64 * 1024**2
+KEPT_BYTES = 256 * 1024**2  # of the earlier starts of a replica together; the present one has two parts of its own
+LARGEST_BYTES = 64 * 1024**2  # of each part of a log
 READ_AT_ONCE = 1024**2
 EXPLAINED_BYTES = 512 * 1024  # the end of a log in which the cause of a failure is looked for
 FAILED = ".failed.log"
@@ -57,7 +58,7 @@ class EngineLog:
         return self.path.open("ab")
 
     def new_lines(self) -> list[str]:
-        """The complete lines that were added since the last call."""
+        """The complete lines that were added since the last call; a log that grows too large is cut on the way."""
         with self.path.open("rb") as file:
             size = file.seek(0, 2)
             if size < self._read_to:  # it was cut
@@ -65,6 +66,7 @@ class EngineLog:
             file.seek(self._read_to)
             added = file.read(READ_AT_ONCE)
         self._read_to += len(added)
+        self.rotate()
         *lines, self._rest = (self._rest + added).split(b"\n")
         return [line.decode(errors="replace") for line in lines]
 
@@ -79,22 +81,39 @@ class EngineLog:
         return self.path.stat().st_size
 
     def rotate(self) -> None:
-        """Keep the log below its limit: what is there moves aside (one generation) and the engine goes on writing."""
-        if self.size() > LARGEST_BYTES:
-            shutil.copyfile(self.path, self.path.with_suffix(".log.1"))
-            with self.path.open("rb+") as file:
-                file.truncate(0)
+        """Keep the log below its limit: the end of it moves aside (one generation) and the engine goes on writing."""
+        if self.size() <= LARGEST_BYTES:
+            return
+        with self.path.open("rb+") as file:
+            file.seek(-LARGEST_BYTES, 2)
+            with _rotated(self.path).open("wb") as aside:
+                shutil.copyfileobj(file, aside)
+            file.truncate(0)
 
     def finish(self, *, failed: bool) -> None:
-        """Mark the log of a failed start, so that later starts do not push it out."""
+        """Mark the log of a failed start, both parts of it, so that later starts do not push it out."""
         if failed:
-            self.path = self.path.rename(self.path.with_name(self.path.name.removesuffix(".log") + FAILED))
+            ended = self.path.with_name(self.path.name.removesuffix(".log") + FAILED)
+            if _rotated(self.path).exists():
+                _rotated(self.path).rename(_rotated(ended))
+            self.path = self.path.rename(ended)
+
+
+def _rotated(path: Path) -> Path:
+    """Where the part of a log that moved aside is."""
+    return path.with_suffix(".log.1")
 
 
 def _remove_old(folder: Path) -> None:
+    """Leave room for one more start: of each kind the last ones, and of both together no more than `KEPT_BYTES`."""
     logs = sorted(folder.glob("*.log"), key=lambda path: path.name)
     failed = [path for path in logs if path.name.endswith(FAILED)]
     ordinary = [path for path in logs if path not in failed]
-    for path in [*failed[: -KEPT_STARTS + 1 or None], *ordinary[: -KEPT_STARTS + 1 or None]]:
-        path.unlink(missing_ok=True)
-        path.with_suffix(".log.1").unlink(missing_ok=True)
+    kept = {*failed[1 - KEPT_STARTS :], *ordinary[1 - KEPT_STARTS :]}
+    room = KEPT_BYTES
+    for path in reversed(logs):
+        parts = [part for part in (path, _rotated(path)) if part.exists()]
+        room -= sum(part.stat().st_size for part in parts) if path in kept else 0
+        if path not in kept or room < 0:
+            for part in parts:
+                part.unlink()
