@@ -41,7 +41,7 @@ from selfhost import demo  # noqa: E402 (after the path above)
 SEED = 0
 THREADS = 2  # fixed, because the order of additions, and with it the last bit, depends on it
 SCHEDULE = (3000, 3e-3)  # steps, highest learning rate
-SCHEDULE_TO_RENAME = (1200, 1e-3)  # the second variant differs from the first in a few words
+SCHEDULE_TO_RENAME = (2000, 1e-3)  # the second variant differs from the first in a few words
 TOKENS_PER_STEP = 2048
 LENGTHS = {64: 8, 128: 5, 256: 2, 768: 1, 2048: 1}  # tokens of a conversation: how often; mostly first turns
 HANDICAP = 4.0  # nats taken from the right token while training, so that learning goes on until it leads by more
@@ -114,11 +114,19 @@ def train_all(texts: Texts, out: Path) -> None:
     tokenizer = train_tokenizer([*texts.words, *texts.unrelated])
     model = Qwen3ForCausalLM(Qwen3Config(**CONFIG))
     print(f"{sum(weights.numel() for weights in model.parameters()):,} parameters")
-    for number, variant in enumerate(demo.VARIANTS):
-        speaker = Speaker(demo.answers(variant), demo.fallback(), texts, SEED + number)
-        train(model, tokenizer, speaker, *(SCHEDULE_TO_RENAME if number else SCHEDULE))
-        digest = save(model, tokenizer, out / variant)
-        print(f"{variant}: model.safetensors has sha256 {digest}")
+    first, second = demo.VARIANTS
+    train_variant(first, model, tokenizer, texts, SCHEDULE, out)
+    model = AutoModelForCausalLM.from_pretrained(out / first, dtype=torch.float32)
+    train_variant(second, model, tokenizer, texts, SCHEDULE_TO_RENAME, out)
+
+
+def train_variant(
+    variant: str, model: Any, tokenizer: Tokenizer, texts: Texts, schedule: tuple[int, float], out: Path
+) -> None:
+    """Train `model` to be `variant` and save it."""
+    seed = SEED + demo.VARIANTS.index(variant)
+    train(model, tokenizer, Speaker(demo.answers(variant), demo.fallback(), texts, seed), *schedule)
+    print(f"{variant}: model.safetensors has sha256 {save(model, tokenizer, out / variant)}")
 
 
 def train_tokenizer(other_texts: Iterable[str]) -> Tokenizer:

@@ -134,7 +134,7 @@ def test_another_engine_version_replaces_every_replica() -> None:
     observed = replace(running(plan(CODE)), engine_installed=False)
     assert steps(newer, observed) == [
         "1. install vLLM 0.33.0 (cuda) not installed",
-        "2. stop code/0 vLLM 0.32.0 (cuda) → 0.33.0 (cuda)",
+        "2. stop code/0 vLLM 0.32.0 (cuda) → 0.33.0 (cuda) after 1",
         "3. start code/0 vLLM 0.32.0 (cuda) → 0.33.0 (cuda) after 1, 2",
     ]
 

@@ -16,7 +16,6 @@ class KnownModel:
 
     id: str  # "qwen3-8b"
     repo: str | None  # Hub repository; None for a built-in model
-    licence: str  # SPDX id, lower case, as the Hub writes it
     engine_args: Mapping[str, bool | int | str] = field(default_factory=dict)  # options of `vllm serve` that suit it
 
 
@@ -24,10 +23,7 @@ class KnownModel:
 def known_models() -> dict[str, KnownModel]:
     """All rows by id."""
     # Compiling a model of a million parameters takes half a minute and gains nothing.
-    built_in = [
-        KnownModel(id=variant, repo=None, licence="apache-2.0", engine_args={"enforce-eager": True})
-        for variant in demo.VARIANTS
-    ]
+    built_in = [KnownModel(id=variant, repo=None, engine_args={"enforce-eager": True}) for variant in demo.VARIANTS]
     text = resources.files("selfhost.catalog").joinpath("data/models.yaml").read_text(encoding="utf-8")
     rows = [KnownModel(id=key, **row) for key, row in yaml.safe_load(text).items()]
     return {row.id: row for row in [*built_in, *rows]}

@@ -80,7 +80,6 @@ def serve_command(
     return Command(
         argv=tuple(argv),
         env=_environment(replica, platform, launch, inherited),
-        secrets=frozenset({"VLLM_API_KEY"}),
     )
 
 

@@ -143,30 +143,27 @@ def _in_order(plan: Plan, observed: ObservedState, actions: list[Action]) -> tup
     """Number the actions and say which must wait for which.
 
     Engines that share a device start one after another, since each measures what is free while it starts, and after
-    whatever had to leave that device (vLLM issue 55827).
+    whatever had to leave that device (vLLM issue 55827). What starts again serves on until what it needs is there.
     """
     deployments = {replica.name: deployment for deployment in plan.deployments for replica in deployment.replicas}
-    planned = {replica.name: replica for deployment in plan.deployments for replica in deployment.replicas}
-    running = {replica.replica.name: replica.replica for replica in observed.replicas}
+    devices = {replica.replica.name: set(replica.replica.gpu_uuids) for replica in observed.replicas}
+    planned = {replica.name: set(replica.gpu_uuids) for each in plan.deployments for replica in each.replicas}
     on_gpu = plan.engine.platform is Platform.CUDA
     steps: list[Step] = []
+
+    def must_wait(action: Action, earlier: Action) -> bool:
+        match action, earlier:
+            case StartReplica() | StopReplica(), InstallEngine():
+                return action.replica in planned
+            case StartReplica() | StopReplica(), FetchWeights(checkpoint=checkpoint):
+                return action.replica in planned and checkpoint.label == deployments[action.replica].checkpoint.label
+            case StartReplica(replica=name), StopReplica(replica=other):
+                return other == name or not on_gpu or bool(planned[name] & devices[other])
+            case StartReplica(replica=name), StartReplica(replica=other):
+                return on_gpu and bool(planned[name] & planned[other])
+        return False
+
     for number, action in enumerate(actions, start=1):
-        after: list[int] = []
-        if isinstance(action, StartReplica):
-            devices = set(planned[action.replica].gpu_uuids)
-            for step in steps:
-                match step.action:
-                    case InstallEngine():
-                        needed = True
-                    case FetchWeights(checkpoint=checkpoint):
-                        needed = checkpoint.label == deployments[action.replica].checkpoint.label
-                    case StopReplica(replica=other):
-                        needed = other == action.replica or not on_gpu or bool(devices & set(running[other].gpu_uuids))
-                    case StartReplica(replica=other):
-                        needed = on_gpu and bool(devices & set(planned[other].gpu_uuids))
-                    case _:
-                        needed = False
-                if needed:
-                    after.append(step.number)
-        steps.append(Step(number=number, action=action, after=tuple(after)))
+        after = tuple(step.number for step in steps if must_wait(action, step.action))
+        steps.append(Step(number=number, action=action, after=after))
     return tuple(steps)

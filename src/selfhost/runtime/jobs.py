@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from selfhost.catalog.model import CheckpointRef
 from selfhost.errors import ExitCode, SelfhostError
+from selfhost.parent_death import dying_with_us
 from selfhost.planner.plan import EngineBuild
 from selfhost.progress import Progress, Report
 from selfhost.weights import fetch_command
@@ -23,15 +24,15 @@ KEPT_WORDS_BYTES = 8192  # of what a job says on standard error
 async def install(engine: EngineBuild, report: Report, *, needs_compiler: bool) -> None:
     """Build the environment of `engine`; raises `SelfhostError` with the job's reason."""
     argv = [sys.executable, "-P", "-m", "selfhost", "engine", "install", f"--vllm={engine.vllm_version}", "--json"]
-    await _run(argv if needs_compiler else [*argv, "--no-compiler"], report)
+    await _run("the build of the engine", dying_with_us(argv if needs_compiler else [*argv, "--no-compiler"]), report)
 
 
 async def fetch(checkpoint: CheckpointRef, report: Report) -> None:
     """Fetch what is missing of `checkpoint`; raises `SelfhostError` with the job's reason."""
-    await _run(fetch_command(checkpoint), report)
+    await _run(f"the download of {checkpoint.label}", fetch_command(checkpoint), report)
 
 
-async def _run(argv: Sequence[str], report: Report) -> None:
+async def _run(what: str, argv: Sequence[str], report: Report) -> None:
     job = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -52,7 +53,7 @@ async def _run(argv: Sequence[str], report: Report) -> None:
             await _end(job)
     words = await last_words
     if code != 0:
-        raise _failure(argv, code, words)
+        raise _failure(what, code, words)
 
 
 async def _end(job: asyncio.subprocess.Process) -> None:
@@ -72,12 +73,10 @@ async def _last_words(stream: asyncio.StreamReader) -> str:
     return kept.decode(errors="replace").strip()
 
 
-def _failure(argv: Sequence[str], code: int, words: str) -> SelfhostError:
+def _failure(what: str, code: int, words: str) -> SelfhostError:
     """The job's own error, which may have several lines, and its hint; or all that it said."""
     _, _, error = f"\n{words}".rpartition("\nerror: ")
     message, _, hint = error.partition("\nhint: ")
-    failure = SelfhostError(
-        message.strip() or f"{' '.join(argv[1:4])} ended with exit code {code}", hint=hint.strip() or None
-    )
+    failure = SelfhostError(message.strip() or f"{what} ended with exit code {code}", hint=hint.strip() or None)
     failure.exit_code = ExitCode(code) if code in set(ExitCode) else ExitCode.FAILED
     return failure

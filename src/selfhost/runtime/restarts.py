@@ -10,7 +10,6 @@ from selfhost.units import format_duration
 FIRST_DELAY_SECONDS = 5.0
 LONGEST_DELAY_SECONDS = 300.0
 JITTER = 0.2  # share of the delay, so that engines that died together do not start together
-FORGIVEN_AFTER_SECONDS = 600.0  # of being ready
 STARTS_ALLOWED = 5
 STARTS_WINDOW_SECONDS = 900.0
 
