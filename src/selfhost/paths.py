@@ -94,7 +94,10 @@ def _refuse_foreign(path: Path, *, writable_is_fine: bool = False) -> os.stat_re
 
 def _from_env(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return Path(value).expanduser().absolute() if value else None
+    try:
+        return Path(value).expanduser().absolute() if value else None
+    except RuntimeError as error:  # "~nobody/x"
+        raise SelfhostError(f"{variable}={value}: there is no such user", hint="give the path in full") from error
 
 
 def _xdg(variable: str, default: str) -> Path:

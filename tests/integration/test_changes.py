@@ -4,9 +4,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from fixtures.ports import free_port
 from fixtures.waiting import wait_for
@@ -168,3 +172,31 @@ def test_startup_is_over_once_every_model_has_been_ready(box) -> None:
     wait_for(lambda: box.ready("slow"), seconds=40)
     assert box.get("/readyz")[0] == 503
     assert box.get("/startupz")[0] == 200  # though never both at the same time
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.5, 0.7, 0.9])
+def test_a_ctrl_c_at_the_very_beginning_leaves_nothing(box, foreground, seconds: float) -> None:
+    up = foreground("up")
+    time.sleep(seconds)  # any moment will do: this one is as good as another
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=30)
+    assert up.returncode in {130, -signal.SIGINT}
+    assert box.leftovers() == []
+
+
+def test_up_serves_although_nobody_can_hear_it(box) -> None:
+    with Path("/dev/full").open("w") as full:
+        up = subprocess.Popen(
+            [sys.executable, "-m", "selfhost", "up"], cwd=box.folder, stdin=full, stdout=full, stderr=full
+        )
+    wait_for(box.ready)
+    assert box("down").code == 0
+    assert up.wait(timeout=20) == 0
+
+
+def test_up_serves_without_standard_files(box) -> None:
+    command = f"exec {sys.executable} -m selfhost up <&- >&- 2>&-"
+    up = subprocess.Popen(["/bin/sh", "-c", command], cwd=box.folder)
+    wait_for(box.ready)
+    assert box("down").code == 0
+    assert up.wait(timeout=20) == 0

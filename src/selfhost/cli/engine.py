@@ -1,6 +1,5 @@
 """`selfhost engine`: install, list and remove the environments that engines run from."""
 
-import json
 import shutil
 import signal
 import sys
@@ -49,7 +48,7 @@ def install(*, version: str, no_compiler: bool, as_json: bool) -> None:
     with _ends_cleanly(), _telling(as_json=as_json) as report:
         found = there or build.build(version, PLATFORM, report, needs_compiler=not no_compiler)
     if as_json:
-        click.echo(json.dumps({"format_version": output.FORMAT_VERSION, **_fields(found)}))
+        output.json_line(_fields(found))
         return
     output.say(f"vLLM {found.vllm_version} ({found.platform}) is {'already there' if there else 'installed'}:")
     output.say(f"  {format_bytes(found.size_bytes or 0)} in {found.directory}")
@@ -142,7 +141,7 @@ def _telling(*, as_json: bool) -> Iterator[Report]:
             tenths = reached
 
     def print_json(progress: Progress) -> None:
-        click.echo(progress.to_json())
+        output.data(progress.to_json())
 
     try:
         yield print_json if as_json else tell

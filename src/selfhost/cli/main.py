@@ -130,7 +130,18 @@ def run(args: Sequence[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Entry point of the `selfhost` command."""
+    _fill_standard_descriptors()
     sys.exit(run())
+
+
+def _fill_standard_descriptors() -> None:
+    """Have 0, 1 and 2 be something (`>&-` closes one): else a socket or a log becomes one, and talk goes into it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 def _show_traceback_if_asked() -> None:

@@ -1,5 +1,6 @@
 """How commands speak: data on standard output, talk on standard error, no colour that carries meaning."""
 
+import contextlib
 import json
 import os
 import sys
@@ -22,8 +23,9 @@ FORMAT_VERSION = 1  # of every --json document; raised when a field changes its 
 
 
 def say(text: str) -> None:
-    """Talk: progress, notes, the next command to type."""
-    click.echo(text, err=True)
+    """Talk: progress, notes, the next command to type. When nobody can hear it, the work goes on."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def warn(text: str) -> None:
@@ -44,18 +46,23 @@ def error(problem: SelfhostError) -> None:
 
 
 def data(text: str) -> None:
-    """Data for people, on standard output."""
-    click.echo(text)
+    """Data, on standard output; raises `SelfhostError` when it cannot be written."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:  # the reader has seen enough
+        raise
+    except OSError as problem:
+        raise SelfhostError(f"cannot write to standard output: {problem.strerror}") from problem
 
 
 def json_document(fields: Mapping[str, Any]) -> None:
     """Data for programs: one JSON document with its `format_version`, on standard output."""
-    click.echo(json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=2, ensure_ascii=False))
+    data(json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=2, ensure_ascii=False))
 
 
 def json_line(fields: Mapping[str, Any]) -> None:
     """Data for programs as it comes: one line of JSON with its `format_version`, on standard output."""
-    click.echo(json.dumps({"format_version": FORMAT_VERSION, **fields}, ensure_ascii=False))
+    data(json.dumps({"format_version": FORMAT_VERSION, **fields}, ensure_ascii=False))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

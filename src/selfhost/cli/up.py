@@ -70,8 +70,9 @@ def up(*, manifest_path: Path, as_json: bool, detach: bool, wait: bool, timeout:
 
 
 def _apply(session: Session, prepared: Prepared) -> None:
+    steps = session.apply(prepared.plan, prepared.manifest_path)
     output.say(f"{prepared.plan.name}: {prepared.plan.machine}")
-    output.say(render_steps(session.apply(prepared.plan, prepared.manifest_path)).rstrip("\n"))
+    output.say(render_steps(steps).rstrip("\n"))
 
 
 def _report(outcome: Outcome, prepared: Prepared) -> int:

@@ -49,14 +49,15 @@ class Manager:
 
         Raises `SelfhostError` when another one runs.
         """
-        self._lock = await manager_lock.take(self.name)
-        try:
-            for name in await end_leftovers(self.name):
-                log.warning("%s of a manager that was killed still ran; ended it", name)
-            self._fleet.open()
-        except BaseException:
-            self.release()
-            raise
+        async with self._changing:  # a signal may ask for the end already
+            self._lock = await manager_lock.take(self.name)
+            try:
+                for name in await end_leftovers(self.name):
+                    log.warning("%s of a manager that was killed still ran; ended it", name)
+                self._fleet.open()
+            except BaseException:
+                self.release()
+                raise
 
     def status(self) -> ManagerStatus:
         """How everything is, now."""
@@ -112,6 +113,7 @@ class Manager:
 
     def release(self) -> None:
         """Give up the manager's place, last of all."""
+        self._fleet.close()
         if self._lock:
             self._lock.release()
 

@@ -277,7 +277,8 @@ def _cannot_start(command: Command, error: OSError) -> Failure:
     return Failure(
         code="cannot_start",
         retry=Retry.HOST,
-        cause=f"cannot start {command.argv[0]}: {error.strerror} ({error.filename or 'no file named'})",
+        cause=f"cannot start {command.argv[0]}: {error.strerror}"
+        + (f" ({error.filename})" if error.filename not in {None, command.argv[0]} else ""),
         hint="is the disk full, or the engine's environment gone? selfhost gpus, selfhost engine list",
         exit_code=ExitCode.FAILED,
         lines=(),

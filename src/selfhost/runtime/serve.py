@@ -20,29 +20,45 @@ async def serve(name: str, *, started: Callable[[], None], hangup: Callable[[], 
     """Run the manager of `name` until everything is stopped; returns the signal that asked for it, if one did.
 
     `started` is called when the control socket answers, `hangup` when the terminal is lost: then everything goes on.
-    Raises `SelfhostError` when another manager of that name runs.
+    Raises `SelfhostError` when another manager of that name runs, or when this one cannot begin.
     """
+    try:
+        return await _serve(name, started, hangup)
+    except OSError as error:
+        raise SelfhostError(
+            f"the manager cannot go on: {error.strerror} ({error.filename or 'no file named'})",
+            hint="is a disk full, or read-only? `df -h` and `df -i` tell",
+        ) from error
+
+
+async def _serve(name: str, started: Callable[[], None], hangup: Callable[[], None]) -> signal.Signals | None:
     os.umask(0o077)  # sockets, logs and tables are for this user alone; engines inherit it
     manager = Manager(name)
-    await manager.begin()
-    server = await start_control_server(manager)
     asked: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
         asked.append(number)
         manager.end(drain=True)
 
+    def end_when_lonely() -> None:
+        if manager.status().plan is None:
+            manager.end(drain=False)
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(signal.SIGHUP, hangup)
-    lonely = loop.call_later(FIRST_PLAN_SECONDS, lambda: None if manager.status().plan else manager.end(drain=False))
+    await manager.begin()
     try:
-        started()
-        await manager.ended.wait()
+        server = await start_control_server(manager)
+        lonely = loop.call_later(FIRST_PLAN_SECONDS, end_when_lonely)
+        try:
+            started()
+            await manager.ended.wait()
+        finally:
+            lonely.cancel()
+            await server.cleanup()
     finally:
-        lonely.cancel()
-        await server.cleanup()
         control_socket(name).unlink(missing_ok=True)
         manager.release()
     return asked[0] if asked else None
