@@ -100,7 +100,7 @@ async def test_bodies_of_ten_megabytes_pass_and_larger_ones_are_not_read(rig) ->
     assert (await rig.ask("POST", CHAT, body)).status == 200
     assert rig.engine.requests[0].body == body
     client = await rig.connect()
-    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10000001\r\n\r\n")
+    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000001\r\n\r\n")
     assert (await client.answer()).status == 413
     assert await client.closed()
 

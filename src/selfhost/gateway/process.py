@@ -57,7 +57,7 @@ class Gateway:
         self._address = Address.parse(options.listen)
         self._fd = options.fd
         limits = replace(options.limits, connections=min(options.limits.connections, _affordable_connections()))
-        self._doorkeeper = Doorkeeper(KeyStore(options.keys), public=self._address.public)
+        self._doorkeeper = Doorkeeper(KeyStore(options.keys), public=self._address.public, host=self._address.host)
         self._engines = Engines(
             key=_read_engine_key(options.engine_key),
             limits=limits,
