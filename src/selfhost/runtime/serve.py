@@ -12,6 +12,7 @@ from selfhost.errors import SelfhostError
 from selfhost.runtime.control import control_socket
 from selfhost.runtime.control_server import start_control_server
 from selfhost.runtime.manager import Manager
+from selfhost.runtime.own_logs import keep_bounded
 
 FIRST_PLAN_SECONDS = 60.0  # a manager in the background that nobody gives a plan ends by itself
 
@@ -26,6 +27,7 @@ async def serve(name: str, *, started: Callable[[], None], hangup: Callable[[], 
     manager = Manager(name)
     await manager.begin()
     server = await start_control_server(manager)
+    bounding = asyncio.create_task(keep_bounded(name), name="logs")
     asked: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
@@ -42,6 +44,7 @@ async def serve(name: str, *, started: Callable[[], None], hangup: Callable[[], 
         await manager.ended.wait()
     finally:
         lonely.cancel()
+        bounding.cancel()
         await server.cleanup()
         control_socket(name).unlink(missing_ok=True)
         manager.release()
