@@ -316,7 +316,7 @@ def _answer(response: h11.Response, body: bytes, interim: Iterable[int], *, whol
 def raw_request(method: str, target: str, body: Any = None, **headers: str) -> bytes:
     if body is not None and not isinstance(body, bytes):
         body = json.dumps(body).encode()
-    lines = [f"{method} {target} HTTP/1.1", "Host: gateway"]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {headers.pop('Host', 'localhost')}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")

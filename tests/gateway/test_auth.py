@@ -51,7 +51,7 @@ async def test_keys_of_the_manifest_come_and_go_with_the_table(rig) -> None:
 async def test_a_stranger_s_body_is_not_read(rig) -> None:
     rig.keys.create("ci")
     client = await rig.connect()
-    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n")
+    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n")
     answer = await client.answer()
     assert (answer.status, answer.headers["connection"]) == (401, "close")
 
@@ -144,6 +144,56 @@ async def test_a_web_page_from_elsewhere_cannot_use_a_keyless_gateway(rig) -> No
     _, key = rig.keys.create("ci")
     allowed = await rig.ask("POST", CHAT, body, Origin="https://ui.example", Authorization=f"Bearer {key}")
     assert allowed.status == 200
+
+
+async def test_a_page_whose_name_was_pointed_here_cannot_read_from_a_keyless_gateway(rig) -> None:
+    for path in ("/v1/models", "/v1/models/chat", "/metrics"):
+        refused = await rig.ask("GET", path, Host="evil.example")
+        assert (refused.status, refused.error["code"]) == (403, "host_not_allowed")
+    assert refused.error["message"] == (
+        "without API keys only requests to localhost are answered, not to Host 'evil.example'; "
+        "to be called by other names, create a key: selfhost keys create NAME"
+    )
+    assert (await rig.ask("POST", CHAT, {"model": "chat"}, Host="evil.example:8000")).status == 403
+    assert (await rig.ask("GET", "/readyz", Host="evil.example")).fields == {"status": "ready"}
+    assert "models" in (await rig.ask("GET", "/readyz")).fields
+    _, key = rig.keys.create("ci")
+    assert (await rig.ask("GET", "/v1/models", Host="ai.example", Authorization=f"Bearer {key}")).status == 200
+
+
+async def test_a_client_of_http_1_0_needs_no_host(rig) -> None:
+    client = await rig.connect()
+    client.send(b"GET /v1/models HTTP/1.0\r\n\r\n")
+    assert (await client.answer("GET")).status == 200
+
+
+@pytest.mark.parametrize(
+    "host, local",
+    [
+        (None, True),
+        (b"localhost", True),
+        (b"LocalHost:8000", True),
+        (b"127.0.0.1:65000", True),
+        (b"[::1]", True),
+        (b"[::1]:8000", True),
+        (b"127.0.0.2:8000", True),  # where it listens
+        (b"127.0.0.3:8000", False),
+        (b"evil.example", False),
+        (b"localhost.evil.example:8000", False),
+        (b"evil.example:8000@localhost", False),
+        (b"localhost@evil.example", False),
+        (b"evil@localhost", False),
+        (b"localhost/evil", False),
+        (b"localhost:80:80", False),
+        (b"::1", False),
+        (b"[localhost]", False),
+        (b"", False),
+        (b"\xff", False),
+    ],
+)
+def test_a_host_that_can_only_mean_this_machine_is_told_from_others(store, host: bytes | None, local) -> None:
+    keeper = Doorkeeper(store, public=False, host="127.0.0.2")
+    assert keeper.is_addressed_by(host) == local
 
 
 @pytest.mark.parametrize(

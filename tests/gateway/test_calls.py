@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import orjson
@@ -99,7 +100,7 @@ async def test_bodies_of_ten_megabytes_pass_and_larger_ones_are_not_read(rig) ->
     assert (await rig.ask("POST", CHAT, body)).status == 200
     assert rig.engine.requests[0].body == body
     client = await rig.connect()
-    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10000001\r\n\r\n")
+    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000001\r\n\r\n")
     assert (await client.answer()).status == 413
     assert await client.closed()
 
@@ -212,6 +213,52 @@ async def test_interim_answers_of_an_engine_are_not_answers(rig) -> None:
 
     rig.engine.script = hesitate
     assert (await rig.chat()).fields == completion("at last")
+
+
+@pytest.mark.parametrize(
+    "surplus", [b"HTTP/1.1 500 X\r\ncontent-type: a/b\r\ncontent-length: 2\r\n\r\n{}", b"hello\r\n"]
+)
+async def test_what_an_engine_says_after_its_answer_reaches_nobody(rig, surplus: bytes) -> None:
+    async def go_on(exchange) -> None:
+        exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}" + surplus)
+
+    rig.engine.script = go_on
+    for _ in range(2):
+        answer = await rig.chat()
+        assert (answer.status, answer.body, answer.headers["content-type"]) == (200, b"{}", "application/json")
+    assert len(rig.engine.connections) == 2  # which of its answers would the next one be?
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"x: %b\r\n" % (b"y" * 1000) * 70 + b"content-length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 2_000_000,
+        b"HTTP/1.1 200 " + b"y" * 2_000_000,
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 20_000,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nx: " + b"y" * 2_000_000,
+    ],
+    ids=["many headers", "one header", "status line", "interim answers", "trailer"],
+)
+async def test_the_headers_of_an_engine_are_bounded(rig, head: bytes) -> None:
+    async def speak(exchange) -> None:
+        exchange.raw(head)
+
+    rig.engine.script = speak
+    answer = await rig.chat()
+    assert (answer.status, answer.error["code"]) == (502, "answer_too_large")
+    assert answer.error["message"] == "the headers of the engine's answer are too large"
+    async with asyncio.timeout(2):
+        await rig.engine.exchanges[0].gone.wait()
+
+
+async def test_headers_below_the_bound_may_come_with_every_answer(rig) -> None:
+    async def speak(exchange) -> None:
+        exchange.raw(b"HTTP/1.1 200 OK\r\n" + b"x: %b\r\n" % (b"y" * 60_000) + b"content-length: 2\r\n\r\n{}")
+
+    rig.engine.script = speak
+    assert [(await rig.chat()).status for _ in range(3)] == [200] * 3
+    assert len(rig.engine.connections) == 1
 
 
 async def test_an_answer_that_was_broken_off_is_503_and_not_a_shorter_answer(rig) -> None:

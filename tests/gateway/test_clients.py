@@ -207,9 +207,10 @@ async def test_what_follows_a_broken_request_is_not_read(rig) -> None:
 
 
 async def test_no_broken_request_reaches_an_engine_and_each_ends_its_connection(rig) -> None:
-    for case, data in REFUSED.items():
+    for case, request in REFUSED.items():
         client = await rig.connect()
-        client.send(data.replace(b" /x ", b" /v1/chat/completions ") + raw_request("POST", CHAT, {"model": "chat"}))
+        real = request.replace(b" /x ", b" /v1/chat/completions ").replace(b"Host: a", b"Host: localhost")
+        client.send(real + raw_request("POST", CHAT, {"model": "chat"}))
         answer = await client.answer()
         assert (answer.status, answer.headers["connection"]) == (400, "close"), case
         client.writer.write_eof()
@@ -220,8 +221,9 @@ async def test_no_broken_request_reaches_an_engine_and_each_ends_its_connection(
 async def test_a_client_that_asks_first_is_told_to_go_on(rig) -> None:
     client = await rig.connect()
     body = json.dumps({"model": "chat"}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(
-        body
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+        % len(body)
     )
     for _ in range(2):
         client.send(head)
@@ -237,8 +239,9 @@ async def test_a_go_on_does_not_overtake_an_answer(rig) -> None:
     rig.engine.script = silence
     client = await rig.connect()
     body = json.dumps({"model": "chat"}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(
-        body
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+        % len(body)
     )
     client.send(raw_request("POST", CHAT, {"model": "chat"}) + head)
     (await rig.engine.request()).json({"n": 1})
@@ -261,7 +264,7 @@ async def test_an_offer_of_http_2_is_declined_and_the_request_is_answered(rig) -
     [
         (b"", None),
         (b"GET /livez HTTP/1.1\r\nHost:", 408),
-        (b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{", 408),
+        (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{", 408),
     ],
     ids=["silence", "half a head", "half a body"],
 )
@@ -278,7 +281,7 @@ async def test_a_trickle_does_not_move_the_deadline(start) -> None:
     rig = await start(head_seconds=0.5, linger_seconds=0.2)
     client = await rig.connect()
     begun = time.monotonic()
-    client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\nX: ")
+    client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ")
     reading = asyncio.create_task(client.answer())
     while not reading.done():
         client.send(b"x")

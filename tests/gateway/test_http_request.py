@@ -77,6 +77,26 @@ def test_an_offer_without_body_is_declined_too() -> None:
     assert (request.path, request.refusal) == (b"/", None)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_client_of_http_2_is_told_what_is_spoken_here(at_once) -> None:
+    (request,) = feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\4", at_once=at_once).requests
+    assert request.refusal is not None
+    assert (request.refusal.status, request.refusal.code) == (400, "http2_not_supported")
+    assert request.refusal.message == "HTTP/2 is not spoken here; use HTTP/1.1"
+
+
+@pytest.mark.parametrize("before", [b"", HEAD + b"\r\n"])
+def test_a_client_of_https_is_told_what_is_spoken_here(before: bytes) -> None:
+    requests = parser()
+    if before:
+        requests.feed(before)
+    requests.feed(b"\x16\x03\x01\2\0\1\0\1\xfc\3\3")
+    refusal = requests.requests[-1].refusal
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (400, "https_not_supported")
+    assert refusal.message == "HTTPS is not spoken here; use http://"
+
+
 def test_keep_alive_is_what_http_1_1_says() -> None:
     def kept(head: bytes) -> bool:
         return feed(head + b"Host: a\r\n\r\n").requests[0].keep_alive

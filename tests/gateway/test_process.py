@@ -125,7 +125,8 @@ async def test_it_serves_logs_and_ends(files, run) -> None:
     assert answer.status == 200
     assert (await client.ask("POST", CHAT, {**secret, "model": "CANARY-MODEL"}, **headers)).status == 404
     assert (await client.ask("POST", CHAT, {**secret, "n": 99}, **headers)).status == 400
-    assert (await client.ask("GET", "/CANARY-PATH-IS-FINE", **headers)).status == 404
+    for path in ("/CANARY-PATH", f"/v1/models/CANARY-{key}", f"/v1/models?api_key={key}#CANARY"):
+        assert (await client.ask("GET", path, **headers)).status in {200, 404}
     stranger = await process.connect()
     assert (await stranger.ask("POST", CHAT, secret, Authorization="Bearer CANARY-KEY")).status == 401
     broken = await process.connect()
@@ -141,8 +142,11 @@ async def test_it_serves_logs_and_ends(files, run) -> None:
         r" key=ci model=chat replica=chat/0 first_byte=[\d.]+s tokens=3\+2$"
     )
     assert re.search(line, process.said, re.MULTILINE), process.said
-    assert len(re.findall(r"gateway\.access", process.said)) == 6
-    assert "CANARY" not in process.said.replace("CANARY-PATH-IS-FINE", "")
+    assert len(re.findall(r"gateway\.access", process.said)) == 8
+    assert re.search(r" GET - 404 [\d.]+s refused=not_found$", process.said, re.MULTILINE)
+    assert re.search(r" GET /v1/models/{model} 404 ", process.said)
+    assert re.search(r" GET /v1/models 200 ", process.said)
+    assert "CANARY" not in process.said
     assert key not in process.said
     assert record.sha256 not in process.said
     assert ENGINE_KEY not in process.said

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from fixtures.waiting import wait_for
+from selfhost.runtime.own_logs import LARGEST_BYTES, OWN, own_log
 
 
 def test_up_serves_and_down_leaves_nothing(box) -> None:
@@ -436,6 +437,26 @@ def test_logs_follow_across_a_restart(box, foreground) -> None:
     follow.send_signal(signal.SIGINT)
     follow.communicate(timeout=10)
     assert follow.returncode == 130
+
+
+def test_our_own_logs_are_bounded_and_followed_across_their_rotation(box, foreground) -> None:
+    box.up()
+    mib = b"x" * (1024**2 - 1) + b"\n"
+    logs = {name: own_log("box", name) for name in OWN}
+    for log in logs.values():
+        with log.open("ab") as file:
+            file.write(mib * 47 + b"so far\n")
+    follow = foreground("logs", "gateway", "--follow", "-n", "5")
+    while follow.stdout.readline() != "so far\n":
+        pass
+    for log in logs.values():
+        with log.open("ab") as file:
+            file.write(mib * 2)
+        wait_for(lambda log=log: log.stat().st_size < len(mib))
+        assert log.with_suffix(".log.1").stat().st_size >= LARGEST_BYTES
+    assert box.get("/v1/models")[0] == 200
+    while "GET /v1/models 200" not in follow.stdout.readline():
+        pass
 
 
 def test_no_verb_imports_an_engine(box) -> None:

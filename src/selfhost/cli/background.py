@@ -9,20 +9,22 @@ from pathlib import Path
 from selfhost import paths
 from selfhost.errors import SelfhostError, TimedOutError
 from selfhost.runtime.control_client import ControlClient, NoManagerError
+from selfhost.runtime.logfile import rotate
+from selfhost.runtime.own_logs import LARGEST_BYTES, own_log
 
 START_SECONDS = 30.0
 PLAN_SECONDS = 5.0  # between the start of a manager and its first plan
 POLL_SECONDS = 0.05
-LARGEST_LOG_BYTES = 16 * 1024**2
 SHOWN_LINES = 5
 
 
 def manager_log(name: str) -> Path:
-    """The log of the manager of `name`; one older generation is kept."""
-    path = paths.make_private(paths.make_private(paths.state_dir(name)) / "logs") / "manager.log"
-    if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
+    """The log of the manager of `name`, not too large to begin with."""
+    paths.make_private(paths.state_dir(name))
+    path = own_log(name, "manager")
+    paths.make_private(path.parent)
     path.touch(mode=0o600)
+    rotate(path, LARGEST_BYTES)
     return path
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from selfhost import paths
 from selfhost.cli import options, output
 from selfhost.errors import SelfhostError
 from selfhost.manifest.load import load_manifest
 from selfhost.runtime.logfile import log_files, logged_replicas
+from selfhost.runtime.own_logs import OWN, own_log
 
 POLL_SECONDS = 0.2
-OURS = ("gateway", "manager")
 
 
 @click.command(epilog=options.examples("selfhost logs", "selfhost logs chat --follow", "selfhost logs gateway -n 20"))
@@ -58,15 +57,15 @@ class _Source:
         self._manifest = manifest
 
     def newest(self) -> Path | None:
-        if self.name in OURS:
-            path = paths.state_dir(self._manifest) / "logs" / f"{self.name}.log"
+        if self.name in OWN:
+            path = own_log(self._manifest, self.name)
             return path if path.exists() else None
         files = log_files(self._manifest, self.name)
         return files[-1] if files else None
 
 
 def _sources(manifest: str, replicas: dict[str, list[str]], names: Sequence[str]) -> list[_Source]:
-    known = {**replicas, **{name: [name] for name in OURS}}
+    known = {**replicas, **{name: [name] for name in OWN}}
     known |= {replica: [replica] for each in replicas.values() for replica in each}
     unknown = [name for name in names if name not in known]
     if unknown:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 
 from selfhost.gateway import models, openai, probes
 from selfhost.gateway.access_log import AccessLog
-from selfhost.gateway.auth import Doorkeeper, is_local_page
+from selfhost.gateway.auth import Doorkeeper
 from selfhost.gateway.http_connection import Connection
 from selfhost.gateway.http_request import Request
 from selfhost.gateway.http_response import Response
@@ -103,10 +103,7 @@ class App:
 
     def _check_caller(self, request: Request) -> None:
         request.key = self._doorkeeper.admit(request.headers.get(b"authorization"))
-        origin = request.headers.get(b"origin")
-        if origin is not None and not self._doorkeeper.required and not is_local_page(origin):
-            # a page that its reader's browser lets talk to this machine (or that has its name rebound to it)
-            raise ApiError(403, "web pages from elsewhere need an API key here", code="origin_not_allowed")
+        self._doorkeeper.admit_page(request.headers.get(b"host"), request.headers.get(b"origin"))
 
     # what each route does
 
@@ -155,4 +152,6 @@ class App:
     def _may_know(self, request: Request) -> bool:
         """Whether a probe's caller may be told which models there are and what is wrong with them."""
         known = self._doorkeeper.identify(request.headers.get(b"authorization"))
-        return known is not None or not self._doorkeeper.required
+        if self._doorkeeper.required:
+            return known is not None
+        return self._doorkeeper.is_addressed_by(request.headers.get(b"host"))

@@ -1,6 +1,8 @@
 """Who is calling: the keys of the store and of the routing table, as they are at this moment."""
 
 import logging
+import re
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from selfhost.errors import SelfhostError
@@ -8,7 +10,12 @@ from selfhost.gateway.keys import KeyStore, hash_key
 from selfhost.gateway.openai import ApiError
 from selfhost.planner.routing import HashedKey
 
+# What a browser calls this machine without asking anybody. Any other name may have been pointed here by its owner.
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
 _NEVER = object()
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]*)(?::[0-9]*)?")
+_LONGEST_ECHO = 100  # characters
 
 _log = logging.getLogger("selfhost.gateway")
 
@@ -20,9 +27,10 @@ class Doorkeeper:
     the last key shuts the door instead of opening it.
     """
 
-    def __init__(self, store: KeyStore, *, public: bool) -> None:
+    def __init__(self, store: KeyStore, *, public: bool, host: str = "localhost") -> None:
         self._store = store
         self._public = public
+        self._hosts = LOCAL_HOSTS | {host.lower()}  # `host` is the one that it listens on
         self._declared: dict[bytes, str] = {}
         self._stored: dict[bytes, str] = {}
         self._seen: object = _NEVER  # what the store looked like when it was last read
@@ -67,6 +75,32 @@ class Doorkeeper:
             raise ApiError(401, message, code="invalid_api_key", headers=(("www-authenticate", "Bearer"),))
         return name
 
+    def admit_page(self, host: bytes | None, origin: bytes | None) -> None:
+        """Without keys, refuse what a browser may have sent for a page from elsewhere; raises the 403.
+
+        A page may ask any server for anything, and names the one it comes from in `Origin`; but not with a GET to its
+        own server, which is this one as soon as the owner of its name points that name here (DNS rebinding).
+        """
+        if self.required:
+            return
+        if origin is not None and not is_local_page(origin, self._hosts):
+            raise ApiError(403, "web pages from elsewhere need an API key here", code="origin_not_allowed")
+        if not self.is_addressed_by(host):
+            name = (host or b"").decode("ascii", "backslashreplace")[:_LONGEST_ECHO]
+            raise ApiError(
+                403,
+                f"without API keys only requests to localhost are answered, not to Host '{name}'; "
+                "to be called by other names, create a key: selfhost keys create NAME",
+                code="host_not_allowed",
+            )
+
+    def is_addressed_by(self, host: bytes | None) -> bool:
+        """Whether a `Host` can only mean this machine; HTTP/1.0 needs none, and browsers do not speak it."""
+        if host is None:
+            return True
+        found = _HOST.fullmatch(host.decode("ascii", "replace").lower())
+        return found is not None and found[1].strip("[]") in self._hosts
+
     def _refresh(self) -> None:
         """Read the store again if it has changed: one `stat` per request makes a revocation effective at once."""
         try:
@@ -93,9 +127,9 @@ class Doorkeeper:
         self._complaint = complaint
 
 
-def is_local_page(origin: bytes) -> bool:
+def is_local_page(origin: bytes, hosts: Collection[str] = LOCAL_HOSTS) -> bool:
     """Whether a browser speaks for a page that this machine itself serves."""
     try:
-        return urlsplit(origin.decode("ascii", "replace")).hostname in {"localhost", "127.0.0.1", "::1"}
+        return urlsplit(origin.decode("ascii", "replace")).hostname in hosts
     except ValueError:  # "http://[": not an origin at all
         return False

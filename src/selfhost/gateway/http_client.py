@@ -19,6 +19,9 @@ class Receiver(Protocol):
     def received(self, upstream: "UpstreamConnection", body: bytes, *, complete: bool) -> None:
         """A part of the answer; its status and content type are known by then."""
 
+    def overflowed(self, upstream: "UpstreamConnection") -> None:
+        """The headers were too large; the connection is closed."""
+
     def lost(self, upstream: "UpstreamConnection", *, unread: bool) -> None:
         """The connection ended before the answer was complete; `unread`: before the engine had read the request."""
 
@@ -31,6 +34,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
         self._body: list[bytes] = []
+        self._head_bytes = 0  # of the headers, as llhttp hands them over
+        self._dry_bytes = 0  # since the last piece of a body: a header that never ends is not handed over
         self._answered = False
         self._complete = False
         self._reusable = False
@@ -43,6 +48,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a whole request; its answer goes to `receiver`."""
         self._receiver = receiver
         self._answered = self._complete = False
+        self._head_bytes = self._dry_bytes = 0
         self.status = 0
         self.content_type = b""
         self._transport.write(message)
@@ -80,13 +86,19 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserCallbackError:
             raise  # a defect of ours
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.abort()
-            receiver.lost(self, unread=False)
-            return
+            self._reusable = False
+            if not self._complete:  # what follows a whole answer does not spoil it
+                self.abort()
+                receiver.lost(self, unread=False)
+                return
         # all chunks of one read together: one look at the events in them, one write to the client
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
-        if self._complete:
+        self._dry_bytes = 0 if body or self._complete else self._dry_bytes + len(data)
+        if max(self._head_bytes, self._dry_bytes) > self._pool.head_limit:
+            self.abort()
+            receiver.overflowed(self)
+        elif self._complete:
             self._receiver = None
             self._pool.give_back(self, reusable=self._reusable)
             receiver.received(self, body, complete=True)
@@ -104,24 +116,33 @@ class UpstreamConnection(asyncio.Protocol):
             unread = not self._answered and isinstance(exc, ConnectionResetError | BrokenPipeError)
             receiver.lost(self, unread=unread)
 
-    # what llhttp calls
+    # what llhttp calls; one read may hold more than the answer
+
+    def on_message_begin(self) -> None:
+        """The first byte of an answer; after a whole one, of one that nobody asked for."""
+        self._reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Only the content type is of interest: everything else is between the engine and us."""
+        if self._complete:
+            return
+        self._head_bytes += len(name) + len(value) + 4
         if len(name) == 12 and name.lower() == b"content-type":
             self.content_type = value
 
     def on_headers_complete(self) -> None:
         """The status line and all headers are in."""
-        self.status = self._parser.get_status_code()
+        if not self._complete:
+            self.status = self._parser.get_status_code()
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
-        self._body.append(data)
+        if not self._complete:
+            self._body.append(data)
 
     def on_message_complete(self) -> None:
         """The answer is complete, unless it was an interim one."""
-        if self.status >= 200:
+        if self.status >= 200 and not self._complete:
             self._complete = True
             self._reusable = self._parser.should_keep_alive()
 
@@ -129,8 +150,9 @@ class UpstreamConnection(asyncio.Protocol):
 class Pool:
     """The connections to one replica, and how many requests it is working on for us."""
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, socket_path: str, *, head_limit: int) -> None:
         self.in_flight = 0
+        self.head_limit = head_limit  # bytes
         self._socket_path = socket_path
         self._idle: dict[UpstreamConnection, None] = {}  # in the order in which they became idle
         self._retired = False
@@ -180,13 +202,14 @@ class Pool:
 class Pools:
     """One pool for each replica of the routing table, known by its socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, head_limit: int) -> None:
+        self._head_limit = head_limit
         self._pools: dict[str, Pool] = {}
 
     def __getitem__(self, socket_path: str) -> Pool:
         pool = self._pools.get(socket_path)
         if pool is None:
-            pool = self._pools[socket_path] = Pool(socket_path)
+            pool = self._pools[socket_path] = Pool(socket_path, head_limit=self._head_limit)
         return pool
 
     def keep_only(self, socket_paths: Iterable[str]) -> None:

@@ -17,6 +17,10 @@ from selfhost.gateway.openai import ApiError, bad_request
 # The only headers that are read. Twice the same one is refused: who else would read which of the two?
 _READ = frozenset({b"authorization", b"content-length", b"expect", b"host", b"origin", b"transfer-encoding"})
 
+OTHER = "other"  # the route of what is none of ours
+_TLS = b"\x16\x03"  # a handshake record
+_HTTP_2 = b"PRI"  # the method of the preface (RFC 9113 3.4)
+
 
 class Phase(Enum):
     """How far the next request has come."""
@@ -43,7 +47,7 @@ class Request:
 
         self.id = b""
         self.started = 0.0
-        self.route = "other"
+        self.route = OTHER
         self.key: str | None = None
         self.model = ""
         self.replica = ""
@@ -88,6 +92,7 @@ class RequestParser:
         if self.closed:
             return
         self._advanced = False
+        began = self.phase
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -95,7 +100,12 @@ class RequestParser:
         except httptools.HttpParserCallbackError:
             raise  # a defect of ours
         except httptools.HttpParserError as error:
-            self._refuse_framing(f"not a valid HTTP request: {error}")
+            if self._parser.get_method() == _HTTP_2:
+                self._refuse(bad_request("HTTP/2 is not spoken here; use HTTP/1.1", code="http2_not_supported"))
+            elif began is Phase.IDLE and data.startswith(_TLS):
+                self._refuse(bad_request("HTTPS is not spoken here; use http://", code="https_not_supported"))
+            else:
+                self._refuse_framing(f"not a valid HTTP request: {error}")
         if self._advanced:
             self._dry_bytes = 0
             return

@@ -16,6 +16,7 @@ class Limits:
     body_bytes: int = 10_000_000
     backlog_bytes: int = 64 * KIB  # of pipelined requests that wait for the answer before them
     unsent_bytes: int = 64 * KIB  # of a stream that its client has not taken yet; then the engine has to wait
+    answer_head_bytes: int = 64 * KIB  # status lines and headers of an engine, and what comes in place of a body
     answer_bytes: int = 64 * MIB  # of an answer that is not streamed, and of one event of a stream
     connections: int = 4096
 

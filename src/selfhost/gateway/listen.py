@@ -17,6 +17,7 @@ class Address:
     """`HOST:PORT`, resolved."""
 
     text: str
+    host: str
     resolved: tuple[tuple[socket.AddressFamily, Any], ...]  # as `getaddrinfo` gives them and `bind` takes them
 
     @classmethod
@@ -35,7 +36,9 @@ class Address:
             raise SelfhostError(
                 f"cannot listen on {text}: {error.strerror}", hint="check the host in `gateway.listen`"
             ) from error
-        return cls(text=text, resolved=tuple(dict.fromkeys((family, address) for family, _, _, _, address in found)))
+        return cls(
+            text=text, host=host, resolved=tuple(dict.fromkeys((family, address) for family, _, _, _, address in found))
+        )
 
     @property
     def public(self) -> bool:

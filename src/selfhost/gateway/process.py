@@ -14,6 +14,7 @@ from selfhost.errors import BlockedError, SelfhostError
 from selfhost.gateway.access_log import AccessLog
 from selfhost.gateway.app import App
 from selfhost.gateway.auth import Doorkeeper
+from selfhost.gateway.http_client import Pools
 from selfhost.gateway.http_connection import Connection
 from selfhost.gateway.http_server import SURPLUS, Server
 from selfhost.gateway.keys import KeyStore
@@ -56,8 +57,13 @@ class Gateway:
         self._address = Address.parse(options.listen)
         self._fd = options.fd
         limits = replace(options.limits, connections=min(options.limits.connections, _affordable_connections()))
-        self._doorkeeper = Doorkeeper(KeyStore(options.keys), public=self._address.public)
-        self._engines = Engines(key=_read_engine_key(options.engine_key), limits=limits, metrics=Metrics())
+        self._doorkeeper = Doorkeeper(KeyStore(options.keys), public=self._address.public, host=self._address.host)
+        self._engines = Engines(
+            key=_read_engine_key(options.engine_key),
+            limits=limits,
+            metrics=Metrics(),
+            pools=Pools(head_limit=limits.answer_head_bytes),
+        )
         self._access_log = AccessLog(sys.stderr if _log.isEnabledFor(logging.INFO) else None)
         self._app = App(doorkeeper=self._doorkeeper, engines=self._engines, access_log=self._access_log)
         self._server = Server(self._app, limits)

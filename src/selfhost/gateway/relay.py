@@ -23,7 +23,7 @@ class Engines:
     key: bytes  # the internal key; clients never see it, engines see no other
     limits: Limits
     metrics: Metrics
-    pools: Pools = field(default_factory=Pools)
+    pools: Pools
     turns: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def message(self, request: Request, body: bytes) -> bytes:
@@ -119,6 +119,12 @@ class Relay:
             self._pass_events(self._filter, upstream.content_type, body, complete=complete)
         else:
             self._collect(upstream, body, complete=complete)
+
+    def overflowed(self, upstream: UpstreamConnection) -> None:
+        """The engine's headers were too large."""
+        del upstream
+        self._upstream = None
+        self.fail(ApiError(502, "the headers of the engine's answer are too large", code="answer_too_large"))
 
     def lost(self, upstream: UpstreamConnection, *, unread: bool) -> None:
         """The connection ended before the answer did."""

@@ -18,6 +18,7 @@ from selfhost.planner.plan import GatewayPlan
 from selfhost.planner.routing import ReplicaState
 from selfhost.runtime import process
 from selfhost.runtime.events import Event, Level
+from selfhost.runtime.own_logs import own_log
 from selfhost.runtime.waiting import unless, wait, wait_any
 from selfhost.units import format_duration
 
@@ -169,7 +170,8 @@ class GatewayFiles:
         self.table: Path = runtime / "routes.json"
         self.engine_key: Path = runtime / "engine.key"
         self.keys: Path = paths.state_dir(manifest) / "keys.json"
-        self.log: Path = paths.make_private(paths.state_dir(manifest) / "logs") / "gateway.log"
+        self.log: Path = own_log(manifest, "gateway")
+        paths.make_private(self.log.parent)
 
     def remove_runtime(self) -> None:
         """Remove what only makes sense while something runs."""

@@ -35,6 +35,21 @@ def logged_replicas(manifest: str) -> dict[str, list[str]]:
     return found
 
 
+def rotate(path: Path, largest_bytes: int) -> None:
+    """Empty a log that is larger than that; the end of it moves aside (one generation).
+
+    Whoever writes goes on in the same file: safe when it is open for appending. Raises `OSError`.
+    """
+    if path.stat().st_size <= largest_bytes:
+        return
+    with path.open("rb+") as file:
+        file.seek(-largest_bytes, 2)
+        _rotated(path).touch(mode=0o600)
+        with _rotated(path).open("wb") as aside:
+            shutil.copyfileobj(file, aside)
+        file.truncate(0)
+
+
 class EngineLog:
     """The log of one start. The engine appends to it; we only read, and cut it when it grows too large."""
 
@@ -81,14 +96,8 @@ class EngineLog:
         return self.path.stat().st_size
 
     def rotate(self) -> None:
-        """Keep the log below its limit: the end of it moves aside (one generation) and the engine goes on writing."""
-        if self.size() <= LARGEST_BYTES:
-            return
-        with self.path.open("rb+") as file:
-            file.seek(-LARGEST_BYTES, 2)
-            with _rotated(self.path).open("wb") as aside:
-                shutil.copyfileobj(file, aside)
-            file.truncate(0)
+        """Keep the log below its limit, while the engine goes on writing."""
+        rotate(self.path, LARGEST_BYTES)
 
     def finish(self, *, failed: bool) -> None:
         """Mark the log of a failed start, both parts of it, so that later starts do not push it out."""

@@ -12,6 +12,7 @@ from selfhost.errors import SelfhostError
 from selfhost.runtime.control import control_socket
 from selfhost.runtime.control_server import start_control_server
 from selfhost.runtime.manager import Manager
+from selfhost.runtime.own_logs import keep_bounded
 
 FIRST_PLAN_SECONDS = 60.0  # a manager in the background that nobody gives a plan ends by itself
 
@@ -52,11 +53,13 @@ async def _serve(name: str, started: Callable[[], None], hangup: Callable[[], No
     try:
         server = await start_control_server(manager)
         lonely = loop.call_later(FIRST_PLAN_SECONDS, end_when_lonely)
+        bounding = asyncio.create_task(keep_bounded(name), name="logs")
         try:
             started()
             await manager.ended.wait()
         finally:
             lonely.cancel()
+            bounding.cancel()
             await server.cleanup()
     finally:
         control_socket(name).unlink(missing_ok=True)
