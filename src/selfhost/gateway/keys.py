@@ -13,10 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from selfhost import atomic
+from selfhost import atomic, regular_file
 from selfhost.errors import SelfhostError
+from selfhost.units import MIB
 
 FORMAT_VERSION = 1
+LARGEST_VERSION = 1000  # what is more is damage
+LARGEST_FILE_BYTES = 10 * MIB  # 30,000 keys
 PREFIX = "sk-selfhost-"  # recognisable in a leak, to people and to secret scanners
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -101,7 +104,7 @@ class KeyStore:
 
     def _read(self) -> bytes:
         try:
-            return self._path.read_bytes()
+            return regular_file.read(self._path, limit=LARGEST_FILE_BYTES)
         except OSError as error:
             raise _unreadable(self._path, error) from error
 
@@ -137,12 +140,14 @@ def _parse(path: Path, raw: bytes) -> tuple[KeyRecord, ...]:
         version = document["format_version"]
         if version == FORMAT_VERSION:
             return tuple(_record(fields) for fields in document["keys"])
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(version, int) or not 0 < version < LARGEST_VERSION:
+            raise ValueError("the version is none")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SelfhostError(
             f"the key file {path} is damaged", hint="restore it from a backup, or remove it and create the keys anew"
         ) from error
     raise SelfhostError(
-        f"the key file {path} has format {version!r}, this version of selfhost reads format {FORMAT_VERSION}",
+        f"the key file {path} has format {version}, this version of selfhost reads format {FORMAT_VERSION}",
         hint="use the version of selfhost that wrote it, or a newer one",
     )
 
