@@ -4,10 +4,10 @@ Pure. A layer kind that the sizing rules do not know is refused with a sentence,
 decoder can have, for the file comes from strangers.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from selfhost.catalog import json_text
 from selfhost.catalog.model import ModelSpec
 from selfhost.errors import BlockedError, SelfhostError
 from selfhost.units import MIB
@@ -39,7 +39,7 @@ ROPE_ALREADY_SCALED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "dee
 
 NEXT_STEP = "selfhost cannot size it yet, and does not guess"
 
-LARGEST_FILE_BYTES = 10 * MIB
+LARGEST_FILE_BYTES = 10 * MIB  # of a config.json
 LARGEST_NUMBER = 2**31 - 1  # of layers, heads, tokens, rows: what is more is no size of anything
 LARGEST_FACTOR = 1e6
 SHOWN_LENGTH = 40  # characters of a strange value
@@ -48,17 +48,10 @@ SHOWN_LENGTH = 40  # characters of a strange value
 def read_config(content: bytes, *, name: str) -> dict[str, Any]:
     """The object in a config.json; `name` names the file in errors.
 
-    Raises `SelfhostError` for what is not UTF-8 (a byte order mark stops vLLM too), not JSON, or not an object.
+    Raises `SelfhostError` for what is not UTF-8, not JSON, or not an object.
     """
-    if len(content) > LARGEST_FILE_BYTES:
-        raise SelfhostError(
-            f"{name} is larger than {LARGEST_FILE_BYTES // MIB} MiB",
-            hint="is this a model folder in the Hugging Face layout?",
-        )
     try:
-        config = json.loads(content.decode())
-    except RecursionError:
-        raise SelfhostError(f"{name} is damaged: it is nested too deeply", hint="download it again") from None
+        config = json_text.parse(content)
     except ValueError as error:
         raise SelfhostError(f"{name} is damaged: {error}", hint="download it again") from error
     if not isinstance(config, dict):
