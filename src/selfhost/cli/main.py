@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from io import StringIO
 from typing import NoReturn
 
 import click
@@ -108,7 +109,9 @@ def run(args: Sequence[str] | None = None) -> int:
         _show_traceback_if_asked()
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        output.say(shown.getvalue().rstrip())
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
         output.say("interrupted")
@@ -135,4 +138,4 @@ def main() -> NoReturn:
 
 def _show_traceback_if_asked() -> None:
     if os.environ.get("SELFHOST_DEBUG"):
-        traceback.print_exc()
+        output.say(traceback.format_exc().rstrip())

@@ -1,4 +1,7 @@
-"""How commands speak: data on standard output, talk on standard error, no colour that carries meaning."""
+"""How commands speak: data on standard output, talk on standard error, no colour that carries meaning.
+
+Text may come from strangers (a model's files, an engine's log), so no control character of it reaches the terminal.
+"""
 
 import json
 import os
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from selfhost.columns import align
+from selfhost.control_characters import visible
 from selfhost.errors import SelfhostError
 from selfhost.progress import Progress
 
@@ -23,39 +27,39 @@ FORMAT_VERSION = 1  # of every --json document; raised when a field changes its 
 
 def say(text: str) -> None:
     """Talk: progress, notes, the next command to type."""
-    click.echo(text, err=True)
+    click.echo(visible(text), err=True)
 
 
 def warn(text: str) -> None:
     """Something the reader should not miss, on standard error."""
-    say(f"{click.style('warning:', fg='yellow')} {text}")
+    _say_labelled("warning:", "yellow", text)
 
 
 def hint(text: str) -> None:
     """The next step, on standard error."""
-    say(f"{click.style('hint:', fg='cyan')} {text}")
+    _say_labelled("hint:", "cyan", text)
 
 
 def error(problem: SelfhostError) -> None:
     """What went wrong and what to do about it, on standard error."""
-    say(f"{click.style('error:', fg='red')} {problem.message}")
+    _say_labelled("error:", "red", problem.message)
     if problem.hint:
         hint(problem.hint)
 
 
 def data(text: str) -> None:
     """Data for people, on standard output."""
-    click.echo(text)
+    _write(text)
 
 
 def json_document(fields: Mapping[str, Any]) -> None:
     """Data for programs: one JSON document with its `format_version`, on standard output."""
-    click.echo(json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=2, ensure_ascii=False))
+    _write(json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=2, ensure_ascii=False))
 
 
 def json_line(fields: Mapping[str, Any]) -> None:
     """Data for programs as it comes: one line of JSON with its `format_version`, on standard output."""
-    click.echo(json.dumps({"format_version": FORMAT_VERSION, **fields}, ensure_ascii=False))
+    _write(json.dumps({"format_version": FORMAT_VERSION, **fields}, ensure_ascii=False))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -79,9 +83,10 @@ class ProgressLine:
     def __enter__(self) -> Self:
         if is_terminal() and not self._as_json:
             from rich.console import Console
+            from rich.markup import escape
             from rich.status import Status
 
-            self._live = Status(self._subject, console=Console(stderr=True))
+            self._live = Status(escape(visible(self._subject)), console=Console(stderr=True))
             self._live.start()
         return self
 
@@ -97,7 +102,7 @@ class ProgressLine:
         elif self._live:
             from rich.markup import escape
 
-            self._live.update(escape(text))
+            self._live.update(escape(visible(text)))
         elif progress.phase != self._phase or time.monotonic() - self._told_at > QUIET_SECONDS:
             self._phase, self._told_at = progress.phase, time.monotonic()
             say(text)
@@ -106,3 +111,11 @@ class ProgressLine:
 def is_terminal() -> bool:
     """Whether a person watches standard error on something that can move a line."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _say_labelled(label: str, colour: str, text: str) -> None:
+    click.echo(f"{click.style(label, fg=colour)} {visible(text)}", err=True)
+
+
+def _write(text: str) -> None:
+    click.echo(visible(text))
