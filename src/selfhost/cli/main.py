@@ -117,7 +117,7 @@ def run(args: Sequence[str] | None = None) -> int:
         output.say("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # `selfhost ps | head -1`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.drop_standard_output()
         return ExitCode.OK
     except Exception as error:  # noqa: BLE001 (the boundary: a defect of ours still ends in a sentence)
         output.error(

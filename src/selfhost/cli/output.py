@@ -52,6 +52,17 @@ def data(text: str) -> None:
     _write(text)
 
 
+def secret(text: str) -> None:
+    """What cannot be told a second time, on standard output; raises `SelfhostError` unless all of it got out."""
+    if sys.stdout is None:
+        raise SelfhostError("standard output is closed", hint="let it go to a terminal, a file or a pipe")
+    try:
+        data(text)
+    except BrokenPipeError as error:
+        drop_standard_output()
+        raise _unwritten(error) from error
+
+
 def json_document(fields: Mapping[str, Any]) -> None:
     """Data for programs: one JSON document with its `format_version`, on standard output."""
     _write(json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=2, ensure_ascii=False))
@@ -108,6 +119,11 @@ class ProgressLine:
             say(text)
 
 
+def drop_standard_output() -> None:
+    """Let what is still in its buffer go nowhere: Python would fail once more at its end, and change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def is_terminal() -> bool:
     """Whether a person watches standard error on something that can move a line."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
@@ -118,4 +134,16 @@ def _say_labelled(label: str, colour: str, text: str) -> None:
 
 
 def _write(text: str) -> None:
-    click.echo(visible(text))
+    try:
+        click.echo(visible(text))
+    except BrokenPipeError:  # the boundary knows: the reader has seen enough
+        raise
+    except OSError as error:
+        drop_standard_output()
+        raise _unwritten(error) from error
+
+
+def _unwritten(error: OSError) -> SelfhostError:
+    return SelfhostError(
+        f"cannot write to standard output: {error.strerror}", hint="is its disk full, its reader gone?"
+    )

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -39,6 +39,10 @@ class KeyRecord:
     revoked: str | None = None  # when; a revoked key stays on record, so that its end does not open the gateway
 
 
+def _nobody(plaintext: str) -> None:
+    del plaintext
+
+
 class KeyStore:
     """The keys of one manifest, in the file `path`, which need not exist.
 
@@ -51,8 +55,11 @@ class KeyStore:
         self._signature: Signature | None = None
         self._records: tuple[KeyRecord, ...] = ()
 
-    def create(self, name: str) -> tuple[KeyRecord, str]:
-        """Make a key and write down its hash; the key itself is in the answer and nowhere else."""
+    def create(self, name: str, *, show: Callable[[str], object] = _nobody) -> tuple[KeyRecord, str]:
+        """Make a key and write down its hash; the key itself is in the answer and nowhere else.
+
+        `show` gets it first. If that raises there is no key, for the gateway would demand one that nobody has seen.
+        """
         if not _NAME.fullmatch(name):
             raise SelfhostError(
                 f"'{name}' cannot be the name of a key",
@@ -67,6 +74,7 @@ class KeyStore:
                 raise SelfhostError(
                     f"there is already a key named '{name}'", hint=f"selfhost keys revoke {name}, or take another name"
                 )
+            show(plaintext)
             self._write((*self.records(), record))
         return record, plaintext
 
