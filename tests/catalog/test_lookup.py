@@ -38,6 +38,8 @@ def test_an_unknown_word_gets_the_nearest_one() -> None:
         (None, "cannot read the model folder"),
         ({}, "cannot read the model folder .*config.json"),
         ({"config.json": "{"}, "config.json is damaged"),
+        ({"config.json": "1" * 5000}, "config.json is damaged: a number in it has too many digits"),
+        ({"config.json": "[" * 100_000}, "config.json is damaged: it is nested too deeply"),
         ({"config.json": "[]"}, "is not a JSON object"),
         ({"config.json": json.dumps({"architectures": ["BertModel"]})}, "BertModel is not known"),
     ],
