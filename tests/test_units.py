@@ -14,6 +14,8 @@ from selfhost import units
         (16_381_470_720, "15.3 GiB"),
         (-3 * units.GIB, "-3 GiB"),
         (2 * 1024 * units.GIB, "2 TiB"),
+        (1023 * 1024 * units.GIB, "1023 TiB"),
+        (10**36, "more than 1024 TiB"),
     ],
 )
 def test_format_bytes(count: int, text: str) -> None:

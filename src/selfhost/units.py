@@ -6,7 +6,9 @@ GIB = 1024**3
 
 
 def format_bytes(count: int) -> str:
-    """`15.3 GiB`, `412 MiB`, `7 B`: three significant digits at most, binary units."""
+    """`15.3 GiB`, `412 MiB`, `7 B`: three significant digits at most, binary units; nothing has 1024 TiB."""
+    if abs(count) >= 1024**5:
+        return "more than 1024 TiB"
     for unit, size in (("TiB", 1024 * GIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if abs(count) >= size:
             value = count / size

@@ -62,6 +62,13 @@ def test_what_configs_say_in_their_several_ways(changes: dict, field: str, value
         ({"kv_lora_rank": 512}, "multi-head latent attention"),
         ({"attention_chunk_size": 8192}, "chunked attention"),
         ({"vocab_size": None}, "no usable 'vocab_size' (found None)"),
+        ({"num_hidden_layers": 2**31 - 1}, "no usable 'num_hidden_layers' (found 2147483647)"),
+        ({"max_position_embeddings": 10**10}, "no usable 'max_position_embeddings' (found 10000000000)"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 1e6}}, "no usable 'factor' (found 1000000.0)"),
+        ({"quantization_config": "x"}, "no usable 'quantization_config' (found 'x')"),
+        ({"rope_parameters": 5}, "no usable 'rope_parameters' (found 5)"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": "y"}}, "no usable 'factor' (found 'y')"),
+        ({"layer_types": 5}, "no usable 'layer_types' (found 5)"),
         ({"num_hidden_layers": "many"}, "no usable 'num_hidden_layers' (found 'many')"),
     ],
 )

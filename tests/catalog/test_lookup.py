@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,8 @@ def test_an_unknown_word_gets_the_nearest_one() -> None:
         (None, "cannot read the model folder"),
         ({}, "cannot read the model folder .*config.json"),
         ({"config.json": "{"}, "config.json is damaged"),
+        ({"config.json": "1" * 5000}, "config.json is damaged: a number in it has too many digits"),
+        ({"config.json": "[" * 100_000}, "config.json is damaged: it is nested too deeply"),
         ({"config.json": "[]"}, "is not a JSON object"),
         ({"config.json": json.dumps({"architectures": ["BertModel"]})}, "BertModel is not known"),
     ],
@@ -49,3 +52,30 @@ def test_what_is_no_model_folder_is_named(tmp_path: Path, files: dict[str, str] 
             (folder / name).write_text(text)
     with pytest.raises(SelfhostError, match=words):
         lookup(str(folder), "main")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model.safetensors.index.json"])
+@pytest.mark.parametrize("kind", ["a named pipe", "a device"])
+def test_what_is_no_file_is_neither_waited_for_nor_read_without_end(tmp_path: Path, name: str, kind: str) -> None:
+    for file in demo.path("demo-a").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / name).unlink(missing_ok=True)
+    if kind == "a device":
+        (tmp_path / name).symlink_to("/dev/zero")
+    else:
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(SelfhostError, match=f"it is {kind}, not a file") as caught:
+        lookup(str(tmp_path), "main")
+    assert f"it is {kind}, not a file" in caught.value.message
+    assert name in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, name: str) -> None:
+    for file in demo.path("demo-a").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(1 << 40)  # sparse, and more than fits into memory
+    with pytest.raises(SelfhostError, match="it is larger than"):
+        lookup(str(tmp_path), "main")

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -62,3 +65,39 @@ def test_a_damaged_store_is_named_and_kept(selfhost, manifest, isolated) -> None
         assert ran.code == 1
         assert str(store) in ran.stderr
     assert store.read_text() == "{"
+
+
+@pytest.mark.parametrize(
+    "redirection, words",
+    [
+        (">/dev/full", "cannot write to standard output: No space left on device"),
+        (">&-", "standard output is closed"),
+        ("", "cannot write to standard output: Broken pipe"),
+    ],
+)
+def test_a_key_that_nobody_could_see_does_not_exist(manifest, isolated, redirection: str, words: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m selfhost keys create ci -f {manifest} {redirection}"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"error: {words}\nhint: ")
+    assert "created" not in ran.stderr
+    assert not (isolated / "state/box/keys.json").exists()
+
+
+def test_a_full_disk_behind_standard_output_is_a_sentence() -> None:
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m selfhost version >/dev/full"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: cannot write to standard output: No space left on device\n")

@@ -1,4 +1,5 @@
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,17 @@ def test_a_damaged_store_leaves_the_last_good_keys_in_force(store, isolated: Pat
         with pytest.raises(ApiError):
             keeper.admit(b"Bearer other")
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_in_the_place_of_the_store_stops_nobody(store, isolated: Path, caplog) -> None:
+    keeper = door(store)
+    _, key = store.create("ci")
+    assert keeper.admit(f"Bearer {key}".encode()) == "ci"
+    (isolated / "keys.json").unlink()
+    os.mkfifo(isolated / "keys.json")
+    assert keeper.admit(f"Bearer {key}".encode()) == "ci"
+    assert "it is a named pipe, not a file; the keys last read stay in force" in caplog.text
 
 
 def test_a_store_that_vanishes_opens_nothing(store, isolated: Path, caplog) -> None:

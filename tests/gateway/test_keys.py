@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -87,6 +88,9 @@ def test_a_name_is_plain(path: Path, name: str) -> None:
         (b'{"format_version": 1, "keys": [{"id": "x"}]}', "is damaged"),
         (b'{"format_version": 1, "keys": [{"id":"a","name":"b","sha256":"c","created":"d"}]}', "is damaged"),
         (b'{"format_version": 1, "keys": [{"id":1,"name":"b","sha256":"c","created":"d"}]}', "is damaged"),
+        (b"[" * 100_000, "is damaged"),
+        (b'{"format_version": "' + b"x" * 1000 + b'"}', "is damaged"),
+        (b'{"format_version": ' + b"9" * 4000 + b"}", "is damaged"),
         (b'{"format_version": 2, "keys": []}', "has format 2, this version of selfhost reads format 1"),
     ],
 )
@@ -105,6 +109,14 @@ def test_a_file_that_cannot_be_understood_is_a_sentence_and_stays_as_it_is(
 def test_a_directory_instead_of_a_file_is_a_sentence(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(SelfhostError, match="cannot read the key file"):
+        KeyStore(path).list()
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_instead_of_a_file_is_a_sentence_and_not_waited_for(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    with pytest.raises(SelfhostError, match=r"cannot read the key file .*: it is a named pipe, not a file"):
         KeyStore(path).list()
 
 

@@ -52,6 +52,9 @@ def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         ("revision: !mine x", TAG),
         ("aliases: !!set {a}", TAG),
         ('revision: "a\\0b"', "contains a character that no path and no argument can have"),
+        ('source: "./x\\e[2J"', "contains a control character"),
+        ('source: "./x\\u202Ey"', "contains a control character"),
+        ('source: "./x\\ny"', "should be a path without control characters, not './x\\ny'"),
     ],
 )
 def test_values_that_yaml_reads_as_nobody_expects(problems, text: str, sentence: str) -> None:

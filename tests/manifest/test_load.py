@@ -1,4 +1,5 @@
 import os
+import socket
 import sys
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -242,15 +243,20 @@ def test_files_that_are_no_text(problems, content: bytes, line: str) -> None:
     assert problems(content) == [line]
 
 
-def test_files_that_cannot_be_read(folder: Path) -> None:
+def test_files_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(folder / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener, monkeypatch.context() as here:
+        here.chdir(folder)  # a socket's path is short
+        listener.bind("socket")
     (folder / "loop").symlink_to("loop")
     (folder / "long").touch()
     for name, message in {
         "missing.yaml": "there is no such file; name the manifest with --file",
-        ".": "is a directory; name the file in it",
-        "fifo": "is not a regular file; `--file -` reads standard input",
-        "/dev/zero": "is not a regular file; `--file -` reads standard input",
+        ".": "is a directory, not a file; name the file in it",
+        "fifo": "is a named pipe, not a file; `--file -` reads standard input",
+        "socket": "is a socket, not a file; `--file -` reads standard input",
+        "/dev/zero": "is a device, not a file; `--file -` reads standard input",
+        "/proc/self/cmdline": "is empty; a manifest begins with `version: 1`",  # as /proc/kmsg: it is not to be read
         "loop": "cannot be read: Too many levels of symbolic links",
         "long/models.yaml": "cannot be read: Not a directory",
         "x" * 300: "cannot be read: File name too long",

@@ -4,10 +4,10 @@ Pure. A layer kind that the sizing rules do not know is refused with a sentence,
 decoder can have, for the file comes from strangers.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from selfhost.catalog import json_text
 from selfhost.catalog.model import ModelSpec
 from selfhost.errors import BlockedError, SelfhostError
 from selfhost.units import MIB
@@ -39,8 +39,18 @@ ROPE_ALREADY_SCALED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "dee
 
 NEXT_STEP = "selfhost cannot size it yet, and does not guess"
 
-LARGEST_FILE_BYTES = 10 * MIB
-LARGEST_NUMBER = 2**31 - 1  # of layers, heads, tokens, rows: what is more is no size of anything
+LARGEST_FILE_BYTES = 10 * MIB  # of a config.json
+# What is more is no size of anything. The largest models have 126 layers, 128 heads, rows of 16,384 and 10M tokens.
+LARGEST_NUMBERS = {
+    "num_hidden_layers": 10_000,
+    "num_attention_heads": 10_000,
+    "num_key_value_heads": 10_000,
+    "head_dim": 100_000,
+    "hidden_size": 1_000_000,
+    "vocab_size": 100_000_000,
+    "max_position_embeddings": 1_000_000_000,
+    "original_max_position_embeddings": 1_000_000_000,
+}
 LARGEST_FACTOR = 1e6
 SHOWN_LENGTH = 40  # characters of a strange value
 
@@ -48,17 +58,10 @@ SHOWN_LENGTH = 40  # characters of a strange value
 def read_config(content: bytes, *, name: str) -> dict[str, Any]:
     """The object in a config.json; `name` names the file in errors.
 
-    Raises `SelfhostError` for what is not UTF-8 (a byte order mark stops vLLM too), not JSON, or not an object.
+    Raises `SelfhostError` for what is not UTF-8, not JSON, or not an object.
     """
-    if len(content) > LARGEST_FILE_BYTES:
-        raise SelfhostError(
-            f"{name} is larger than {LARGEST_FILE_BYTES // MIB} MiB",
-            hint="is this a model folder in the Hugging Face layout?",
-        )
     try:
-        config = json.loads(content.decode())
-    except RecursionError:
-        raise SelfhostError(f"{name} is damaged: it is nested too deeply", hint="download it again") from None
+        config = json_text.parse(content)
     except ValueError as error:
         raise SelfhostError(f"{name} is damaged: {error}", hint="download it again") from error
     if not isinstance(config, dict):
@@ -137,7 +140,10 @@ def _max_model_len(rope: Mapping[str, Any], max_position_embeddings: int, config
     if rope_type == "longrope":
         return _number(config, "original_max_position_embeddings", label, default=max_position_embeddings)
     factor = 1.0 if rope_type in ROPE_ALREADY_SCALED else _factor(rope, "factor", label)
-    return max(1, int(max_position_embeddings * factor))
+    longest = max(1, int(max_position_embeddings * factor))
+    if longest > LARGEST_NUMBERS["max_position_embeddings"]:
+        raise _unusable("factor", factor, label)
+    return longest
 
 
 def _dtype(config: Mapping[str, Any], label: str) -> str:
@@ -151,7 +157,7 @@ def _number(config: Mapping[str, Any], key: str, label: str, *, default: int | N
     value = config.get(key)
     if value is None:
         value = default
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_NUMBER:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_NUMBERS[key]:
         raise _unusable(key, value, label)
     return value
 

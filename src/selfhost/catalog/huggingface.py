@@ -16,9 +16,9 @@ import httpx2
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HFValidationError, SafetensorsParsingError
 
-from selfhost import atomic, paths
+from selfhost import atomic, paths, regular_file
 from selfhost.catalog import safetensors
-from selfhost.catalog.config import parse_config, read_config
+from selfhost.catalog.config import LARGEST_FILE_BYTES, parse_config, read_config
 from selfhost.catalog.files import serving_files
 from selfhost.catalog.hub_errors import explain
 from selfhost.catalog.model import Checkpoint, CheckpointKind, CheckpointRef, Tensor
@@ -102,7 +102,7 @@ def _fetch_facts(repo: str, commit: str) -> dict[str, Any]:
     api = HfApi()
     # config.json first: the listing of a gated repository is public, its files are not
     config_path = _ask(lambda: hf_hub_download(repo, "config.json", revision=commit), repo, commit)
-    config = read_config(Path(config_path).read_bytes(), name=f"config.json of {repo}")
+    config = _read_config(Path(config_path), repo)
     sizes = _ask(lambda: _list_files(api, repo, commit), repo, commit)
     files = {name: sizes[name] for name in serving_files(sizes)}
     weights = [name for name in files if name.endswith(".safetensors")]
@@ -119,6 +119,16 @@ def _fetch_facts(repo: str, commit: str) -> dict[str, Any]:
             _facts_file(repo, commit), json.dumps(facts).encode()
         )  # ASCII: JSON may hold half characters
     return facts
+
+
+def _read_config(path: Path, repo: str) -> dict[str, Any]:
+    try:
+        content = regular_file.read(path, limit=LARGEST_FILE_BYTES)
+    except OSError as error:
+        raise SelfhostError(
+            f"cannot read config.json of {repo}: {error.strerror}", hint=f"remove {path}, or choose another model"
+        ) from error
+    return read_config(content, name=f"config.json of {repo}")
 
 
 def _list_files(api: HfApi, repo: str, commit: str) -> dict[str, int]:

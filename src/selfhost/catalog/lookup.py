@@ -4,9 +4,9 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from selfhost import demo
+from selfhost import demo, regular_file
 from selfhost.catalog import safetensors
-from selfhost.catalog.config import parse_config, read_config
+from selfhost.catalog.config import LARGEST_FILE_BYTES, parse_config, read_config
 from selfhost.catalog.files import serving_files
 from selfhost.catalog.known import known_models
 from selfhost.catalog.model import Checkpoint, CheckpointKind, CheckpointRef
@@ -42,7 +42,7 @@ def _folder(folder: Path, kind: CheckpointKind, location: str) -> Checkpoint:
     config_file = folder / "config.json"
     try:
         names = serving_files(path.name for path in folder.iterdir() if path.is_file())
-        content = config_file.read_bytes()
+        content = regular_file.read(config_file, limit=LARGEST_FILE_BYTES)
         total_bytes = sum((folder / name).stat().st_size for name in names)
     except OSError as error:
         raise SelfhostError(

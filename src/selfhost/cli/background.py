@@ -1,5 +1,7 @@
 """A manager that outlives the command which started it, and one that nobody gave a plan."""
 
+import os
+import select
 import subprocess
 import sys
 import time
@@ -69,12 +71,10 @@ def end_unless_planned(client: ControlClient) -> None:
     with suppress(NoManagerError):
         if client.status().plan is not None:
             return
-        client.down(drain=False)
-        deadline = time.monotonic() + START_SECONDS
-        while client.is_running():
-            if time.monotonic() > deadline:
+        with suppress(ProcessLookupError), os.fdopen(os.pidfd_open(client.manager_pid())) as manager:
+            client.down(drain=False)
+            if not select.select([manager], [], [], START_SECONDS)[0]:
                 raise TimedOutError(f"the manager of '{client.manifest}' does not end", hint="selfhost down --now")
-            time.sleep(POLL_SECONDS)
 
 
 def _last_words(log: Path, begin: int) -> str:

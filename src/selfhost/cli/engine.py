@@ -13,6 +13,7 @@ import click
 
 from selfhost import versions
 from selfhost.cli import options, output
+from selfhost.control_characters import visible
 from selfhost.engines import environment
 from selfhost.engines.environment import EngineEnvironment
 from selfhost.errors import SelfhostError
@@ -131,12 +132,12 @@ def _telling(*, as_json: bool) -> Iterator[Report]:
     def tell(progress: Progress) -> None:
         nonlocal tenths
         if progress.done_bytes is None or not progress.total_bytes:
-            click.echo(f"{clear}{progress.phase}: {progress.message}", err=True)
+            click.echo(f"{clear}{progress.phase}: {visible(progress.message)}", err=True)
             return
         reached = 10 * progress.done_bytes // progress.total_bytes
         if live or reached > tenths:
             amount = f"{format_bytes(progress.done_bytes)} of about {format_bytes(progress.total_bytes)}"
-            line = f"{clear}  {amount}, {progress.message}"
+            line = f"{clear}  {amount}, {visible(progress.message)}"
             click.echo(line[: shutil.get_terminal_size().columns] if live else line, err=True, nl=not live)
             tenths = reached
 

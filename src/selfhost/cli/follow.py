@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from selfhost.cli import output
+from selfhost.control_characters import visible
 from selfhost.runtime.control import event_codec
 from selfhost.runtime.events import Event, Level
 from selfhost.units import format_bytes, format_duration
@@ -94,7 +95,7 @@ class LiveShow(Show):
         self._last[event.subject] = event
         if event.level is Level.ERROR:  # printed above the lines, where it stays
             for line in (f"{event.subject}: {_words(event)}", *failure_lines(event)):
-                self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                self._live.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def _render(self) -> "Table":
         from rich.progress_bar import ProgressBar
@@ -113,7 +114,8 @@ class LiveShow(Show):
                 mark, until = Spinner("dots"), time.time()
             bar = ProgressBar(event.total_bytes, event.done_bytes or 0, width=20) if event.total_bytes else Text("")
             seconds = format_duration(max(0.0, until - self._started[subject]))
-            lines.add_row(mark, subject, event.state, Text(seconds, justify="right"), Text(event.cause), bar)
+            texts = [Text(visible(text)) for text in (subject, event.state, event.cause)]
+            lines.add_row(mark, *texts[:2], Text(seconds, justify="right"), texts[2], bar)
         return lines
 
 

@@ -22,8 +22,7 @@ def keys() -> None:
 @click.argument("name")
 def create(*, manifest_path: Path, name: str) -> None:
     """Create a key and print it, this once: only its hash is kept."""
-    record, key = key_store(load_manifest(manifest_path).name).create(name)
-    output.data(key)
+    record, _ = key_store(load_manifest(manifest_path).name).create(name, show=output.secret)
     output.say(f"key '{record.name}' ({record.id}) created; it is shown only now, and from now on requests need a key")
 
 

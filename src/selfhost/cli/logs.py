@@ -106,7 +106,9 @@ class _Tail:
                 if not line.endswith(b"\n"):
                     break
                 self._offset += len(line)
-                yield self._prefix + line.decode(errors="replace").rstrip("\n")
+                # A progress bar writes over its line; here each of its states has one.
+                states = [state for state in line.decode(errors="replace").rstrip("\n").split("\r") if state]
+                yield from (self._prefix + state for state in states or [""])
 
     def _was_renamed(self, newest: Path) -> bool:
         """Whether `newest` is the file that was read so far under its new name: a failed start renames its log."""

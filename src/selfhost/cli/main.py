@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from io import StringIO
 from typing import NoReturn
 
 import click
@@ -108,13 +109,15 @@ def run(args: Sequence[str] | None = None) -> int:
         _show_traceback_if_asked()
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        output.say(shown.getvalue().rstrip())
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
         output.say("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # `selfhost ps | head -1`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.drop_standard_output()
         return ExitCode.OK
     except Exception as error:  # noqa: BLE001 (the boundary: a defect of ours still ends in a sentence)
         output.error(
@@ -139,11 +142,10 @@ def _fill_standard_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, mode))
+    if sys.stderr is None:  # standard output stays None: whoever must not lose what they write there can tell
+        sys.stderr = os.fdopen(2, "w")
 
 
 def _show_traceback_if_asked() -> None:
     if os.environ.get("SELFHOST_DEBUG"):
-        traceback.print_exc()
+        output.say(traceback.format_exc().rstrip())

@@ -1,4 +1,7 @@
-"""How commands speak: data on standard output, talk on standard error, no colour that carries meaning."""
+"""How commands speak: data on standard output, talk on standard error, no colour that carries meaning.
+
+Text may come from strangers (a model's files, an engine's log), so no control character of it reaches the terminal.
+"""
 
 import contextlib
 import json
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from selfhost.columns import align
+from selfhost.control_characters import visible
 from selfhost.errors import SelfhostError
 from selfhost.progress import Progress
 
@@ -25,44 +29,50 @@ FORMAT_VERSION = 1  # of every --json document; raised when a field changes its 
 def say(text: str) -> None:
     """Talk: progress, notes, the next command to type. When nobody can hear it, the work goes on."""
     with contextlib.suppress(OSError):
-        click.echo(text, err=True)
+        click.echo(visible(text), err=True)
 
 
 def warn(text: str) -> None:
     """Something the reader should not miss, on standard error."""
-    say(f"{click.style('warning:', fg='yellow')} {text}")
+    _say_labelled("warning:", "yellow", text)
 
 
 def hint(text: str) -> None:
     """The next step, on standard error."""
-    say(f"{click.style('hint:', fg='cyan')} {text}")
+    _say_labelled("hint:", "cyan", text)
 
 
 def error(problem: SelfhostError) -> None:
     """What went wrong and what to do about it, on standard error."""
-    say(f"{click.style('error:', fg='red')} {problem.message}")
+    _say_labelled("error:", "red", problem.message)
     if problem.hint:
         hint(problem.hint)
 
 
 def data(text: str) -> None:
-    """Data, on standard output; raises `SelfhostError` when it cannot be written."""
+    """Data for people, on standard output."""
+    _write(text)
+
+
+def secret(text: str) -> None:
+    """What cannot be told a second time, on standard output; raises `SelfhostError` unless all of it got out."""
+    if sys.stdout is None:
+        raise SelfhostError("standard output is closed", hint="let it go to a terminal, a file or a pipe")
     try:
-        click.echo(text)
-    except BrokenPipeError:  # the reader has seen enough
-        raise
-    except OSError as problem:
-        raise SelfhostError(f"cannot write to standard output: {problem.strerror}") from problem
+        data(text)
+    except BrokenPipeError as error:
+        drop_standard_output()
+        raise _unwritten(error) from error
 
 
 def json_document(fields: Mapping[str, Any]) -> None:
     """Data for programs: one JSON document with its `format_version`, on standard output."""
-    data(json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=2, ensure_ascii=False))
+    _write(json.dumps({"format_version": FORMAT_VERSION, **fields}, indent=2, ensure_ascii=False))
 
 
 def json_line(fields: Mapping[str, Any]) -> None:
     """Data for programs as it comes: one line of JSON with its `format_version`, on standard output."""
-    data(json.dumps({"format_version": FORMAT_VERSION, **fields}, ensure_ascii=False))
+    _write(json.dumps({"format_version": FORMAT_VERSION, **fields}, ensure_ascii=False))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -86,9 +96,10 @@ class ProgressLine:
     def __enter__(self) -> Self:
         if is_terminal() and not self._as_json:
             from rich.console import Console
+            from rich.markup import escape
             from rich.status import Status
 
-            self._live = Status(self._subject, console=Console(stderr=True))
+            self._live = Status(escape(visible(self._subject)), console=Console(stderr=True))
             self._live.start()
         return self
 
@@ -104,12 +115,37 @@ class ProgressLine:
         elif self._live:
             from rich.markup import escape
 
-            self._live.update(escape(text))
+            self._live.update(escape(visible(text)))
         elif progress.phase != self._phase or time.monotonic() - self._told_at > QUIET_SECONDS:
             self._phase, self._told_at = progress.phase, time.monotonic()
             say(text)
 
 
+def drop_standard_output() -> None:
+    """Let what is still in its buffer go nowhere: Python would fail once more at its end, and change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def is_terminal() -> bool:
     """Whether a person watches standard error on something that can move a line."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _say_labelled(label: str, colour: str, text: str) -> None:
+    click.echo(f"{click.style(label, fg=colour)} {visible(text)}", err=True)
+
+
+def _write(text: str) -> None:
+    try:
+        click.echo(visible(text))
+    except BrokenPipeError:  # the boundary knows: the reader has seen enough
+        raise
+    except OSError as error:
+        drop_standard_output()
+        raise _unwritten(error) from error
+
+
+def _unwritten(error: OSError) -> SelfhostError:
+    return SelfhostError(
+        f"cannot write to standard output: {error.strerror}", hint="is its disk full, its reader gone?"
+    )

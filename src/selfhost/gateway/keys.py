@@ -6,17 +6,20 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from selfhost import atomic
+from selfhost import atomic, regular_file
 from selfhost.errors import SelfhostError
+from selfhost.units import MIB
 
 FORMAT_VERSION = 1
+LARGEST_VERSION = 1000  # what is more is damage
+LARGEST_FILE_BYTES = 10 * MIB  # 30,000 keys
 PREFIX = "sk-selfhost-"  # recognisable in a leak, to people and to secret scanners
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -36,6 +39,10 @@ class KeyRecord:
     revoked: str | None = None  # when; a revoked key stays on record, so that its end does not open the gateway
 
 
+def _nobody(plaintext: str) -> None:
+    del plaintext
+
+
 class KeyStore:
     """The keys of one manifest, in the file `path`, which need not exist.
 
@@ -48,8 +55,11 @@ class KeyStore:
         self._signature: Signature | None = None
         self._records: tuple[KeyRecord, ...] = ()
 
-    def create(self, name: str) -> tuple[KeyRecord, str]:
-        """Make a key and write down its hash; the key itself is in the answer and nowhere else."""
+    def create(self, name: str, *, show: Callable[[str], object] = _nobody) -> tuple[KeyRecord, str]:
+        """Make a key and write down its hash; the key itself is in the answer and nowhere else.
+
+        `show` gets it first. If that raises there is no key, for the gateway would demand one that nobody has seen.
+        """
         if not _NAME.fullmatch(name):
             raise SelfhostError(
                 f"'{name}' cannot be the name of a key",
@@ -64,6 +74,7 @@ class KeyStore:
                 raise SelfhostError(
                     f"there is already a key named '{name}'", hint=f"selfhost keys revoke {name}, or take another name"
                 )
+            show(plaintext)
             self._write((*self.records(), record))
         return record, plaintext
 
@@ -101,7 +112,7 @@ class KeyStore:
 
     def _read(self) -> bytes:
         try:
-            return self._path.read_bytes()
+            return regular_file.read(self._path, limit=LARGEST_FILE_BYTES)
         except OSError as error:
             raise _unreadable(self._path, error) from error
 
@@ -137,12 +148,14 @@ def _parse(path: Path, raw: bytes) -> tuple[KeyRecord, ...]:
         version = document["format_version"]
         if version == FORMAT_VERSION:
             return tuple(_record(fields) for fields in document["keys"])
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(version, int) or not 0 < version < LARGEST_VERSION:
+            raise ValueError("the version is none")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SelfhostError(
             f"the key file {path} is damaged", hint="restore it from a backup, or remove it and create the keys anew"
         ) from error
     raise SelfhostError(
-        f"the key file {path} has format {version!r}, this version of selfhost reads format {FORMAT_VERSION}",
+        f"the key file {path} has format {version}, this version of selfhost reads format {FORMAT_VERSION}",
         hint="use the version of selfhost that wrote it, or a newer one",
     )
 

@@ -5,7 +5,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from selfhost import regular_file
 from selfhost.planner.routing import RoutingTable
+from selfhost.units import MIB
+
+LARGEST_FILE_BYTES = 100 * MIB
 
 _log = logging.getLogger("selfhost.gateway")
 _adapter = TypeAdapter(RoutingTable)
@@ -26,7 +30,7 @@ class TableFile:
             signature = (found.st_mtime_ns, found.st_ino, found.st_size)
             if signature == self._seen:
                 return None
-            table = _adapter.validate_json(self._path.read_bytes())
+            table = _adapter.validate_json(regular_file.read(self._path, limit=LARGEST_FILE_BYTES))
             for key in table.keys:
                 bytes.fromhex(key.sha256)
         except OSError as error:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import stat
 import sys
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from selfhost import regular_file
 from selfhost.manifest.document import Document, UnreadableError, read_document
 from selfhost.manifest.explain import explain
 from selfhost.manifest.problems import ManifestError, Problem
@@ -80,18 +80,12 @@ def _absolute(path: str, folder: Path) -> Path:
 
 def _read_file(path: Path) -> bytes:
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for somebody to write into it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISDIR(mode):
-                raise _unreadable("is a directory", "name the file in it")
-            if not stat.S_ISREG(mode):
-                raise _unreadable("is not a regular file", "`--file -` reads standard input")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(MAX_BYTES + 1)
-        finally:
-            os.close(descriptor)
+        return regular_file.read(path, limit=MAX_BYTES)
+    except regular_file.TooLargeError:
+        raise _too_large() from None
+    except regular_file.NotAFileError as error:
+        hint = "name the file in it" if error.kind == "a directory" else "`--file -` reads standard input"
+        raise _unreadable(f"is {error.kind}, not a file", hint) from None
     except FileNotFoundError:
         raise _unreadable("there is no such file", "name the manifest with --file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -109,7 +103,7 @@ def _read_stdin() -> bytes:
 
 def _decode(content: bytes) -> str:
     if len(content) > MAX_BYTES:
-        raise _unreadable("is larger than 1 MiB", "is it a manifest?")
+        raise _too_large()
     if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         raise _unreadable("is UTF-16", "save it as UTF-8")
     try:
@@ -118,6 +112,10 @@ def _decode(content: bytes) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         message = f"byte {error.start} (0x{content[error.start]:02x}) is not UTF-8"
         raise UnreadableError(Problem(line, "", message, "save it as UTF-8")) from None
+
+
+def _too_large() -> UnreadableError:
+    return _unreadable("is larger than 1 MiB", "is it a manifest?")
 
 
 def _unreadable(message: str, hint: str | None = None) -> UnreadableError:

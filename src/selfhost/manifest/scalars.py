@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 from yaml.resolver import Resolver
 
+from selfhost.control_characters import CONTROL
+
 Scalar = bool | int | float | str | None
 
 MAX_CHARACTERS = 1024 * 1024  # of one text
@@ -66,6 +68,8 @@ def _expanded(text: str, environ: Mapping[str, str]) -> str:
     expanded = _REFERENCE.sub(lambda found: environ[found["name"]] if found["name"] else "${", text)
     if _IMPOSSIBLE.search(expanded):
         raise TrapError("contains a character that no path and no argument can have")
+    if CONTROL.search(expanded):
+        raise TrapError("contains a control character")
     return expanded
 
 

@@ -25,6 +25,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from selfhost import versions
+from selfhost.control_characters import CONTROL
 
 _FROM_ENVIRONMENT = r"\$\{env:"  # a pattern for editors, which cannot know what the environment holds
 
@@ -134,10 +135,17 @@ Sha256 = Annotated[
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
+def _one_line(path: str) -> str:
+    """`path` itself, if it is shown as it is."""
+    if CONTROL.search(path) or not {"\n", "\t"}.isdisjoint(path):
+        raise refuse("should be a path without control characters")
+    return path
+
+
 def _interpreter(value: Any) -> Path:
     if not isinstance(value, str | Path) or not str(value):
         raise refuse("should be the path of a Python interpreter")
-    return Path(value)
+    return Path(_one_line(str(value)))
 
 
 Interpreter = Annotated[Path, BeforeValidator(_interpreter)]
@@ -182,7 +190,9 @@ _WORD = "[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 
 
 def _source(text: str) -> str:
-    if SourceKind.of(text) is SourceKind.PATH or re.fullmatch(f"{_WORD}(?:/{_WORD})?", text):
+    if SourceKind.of(text) is SourceKind.PATH:
+        return _one_line(text)
+    if re.fullmatch(f"{_WORD}(?:/{_WORD})?", text):
         return text
     hint = None
     if "://" in text:

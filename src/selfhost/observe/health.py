@@ -4,6 +4,7 @@ vLLM's `/health` is a flag that stays up when the engine behind it hangs, so rea
 """
 
 import asyncio
+import json
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
@@ -60,13 +61,15 @@ class EngineProbe:
                 "/v1/completions", json=request, timeout=aiohttp.ClientTimeout(total=FIRST_TOKEN_SECONDS)
             ) as response:
                 if response.status != 200:
-                    return f"its first request ended with HTTP {response.status}: {(await response.text())[:500]}"
-                answer = await response.json()
-                tokens = answer["usage"]["completion_tokens"]
-                return None if tokens == 1 else f"its first request gave {tokens} tokens instead of one"
+                    said = (await response.read()).decode(errors="replace")
+                    return f"its first request ended with HTTP {response.status}: {said[:500]}"
+                tokens = json.loads(await response.read())["usage"]["completion_tokens"]
+                return None if tokens == 1 else f"its first request gave {tokens!a:.40} tokens instead of one"
         except TimeoutError:
             return f"its first request had no answer within {FIRST_TOKEN_SECONDS:.0f} s"
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, asyncio.IncompleteReadError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return "the answer to its first request is not what vLLM answers"
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             return f"its first request failed: {type(error).__name__}: {error}"
 
 
