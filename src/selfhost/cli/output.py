@@ -28,8 +28,7 @@ FORMAT_VERSION = 1  # of every --json document; raised when a field changes its 
 
 def say(text: str) -> None:
     """Talk: progress, notes, the next command to type. When nobody can hear it, the work goes on."""
-    with contextlib.suppress(OSError):
-        click.echo(visible(text), err=True)
+    _talk(visible(text))
 
 
 def warn(text: str) -> None:
@@ -132,7 +131,12 @@ def is_terminal() -> bool:
 
 
 def _say_labelled(label: str, colour: str, text: str) -> None:
-    click.echo(f"{click.style(label, fg=colour)} {visible(text)}", err=True)
+    _talk(f"{click.style(label, fg=colour)} {visible(text)}")
+
+
+def _talk(text: str) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def _write(text: str) -> None:
