@@ -1,6 +1,7 @@
 """What every test gets: homes and a machine of its own, no network surprises."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,10 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["fixtures.clone", "fixtures.command_line", "fixtures.hub", "fixtures.machine", "fixtures.vllm"]
+
+
+# A shell's `&` hands down that Ctrl-C is ignored; what the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
