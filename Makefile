@@ -24,7 +24,7 @@ plan: .venv/installed ## Show what `make up` would do, without doing it
 	@$(BIN)/selfhost plan --file $(MANIFEST)
 
 test: .venv/installed-dev ## Run every test, real vLLM on CPU included (TEST="tests/planner" for a part)
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(TEST)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) $(TEST)
 
 check: .venv/installed-dev ## Formatter, linter, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures.clone", "fixtures.command_line", "fixtures.hub", "fixtures.machine", "fixtures.vllm"]
+pytest_plugins = [
+    "fixtures.clone",
+    "fixtures.command_line",
+    "fixtures.hub",
+    "fixtures.machine",
+    "fixtures.parallel",
+    "fixtures.vllm",
+]
 
 
 # A shell's `&` hands down that Ctrl-C is ignored; what the tests start would inherit that.
