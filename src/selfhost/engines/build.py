@@ -246,4 +246,5 @@ def _disk_full(steps: _Steps) -> BlockedError:
 def _inherited() -> dict[str, str]:
     """Our environment for uv, without the virtual environment that selfhost itself may run in."""
     kept = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "CONDA_PREFIX"}}
-    return {"UV_CACHE_DIR": str(environment.download_cache()), **kept}
+    unwrapped = {"COLUMNS": "1000"}  # uv breaks its errors into lines of that width, and we read them line by line
+    return {"UV_CACHE_DIR": str(environment.download_cache()), **kept, **unwrapped}
