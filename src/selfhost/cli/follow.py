@@ -1,6 +1,7 @@
 """Shows what a manager does until everything is settled: live lines on a terminal, a line per change elsewhere."""
 
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,7 +19,7 @@ UNSAID = {"settled"}  # for programs only
 BROKEN = {"failed", "host-fault", "backoff"}
 
 
-class Show:
+class Show(ABC):
     """How events reach the person or program that waits. A context manager: leaving it leaves the last state shown."""
 
     def __enter__(self) -> Self:
@@ -29,9 +30,9 @@ class Show:
     ) -> None:
         return
 
+    @abstractmethod
     def event(self, event: Event) -> None:
         """Show one event."""
-        raise NotImplementedError
 
 
 class JsonShow(Show):
