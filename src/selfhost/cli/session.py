@@ -62,14 +62,13 @@ class Session:
     def settle(self, show: Show, timeout_seconds: float | None) -> Outcome:
         """Show what happens until every replica is ready or given up.
 
+        What happened since the plan was applied is shown too: when a plan has been carried out, the manager says so.
         Raises `TimedOutError` when that takes longer than `timeout_seconds`, and `NotReadyError` when the manager ends
         before.
         """
         status: ManagerStatus | None = None
         with self._deadline(timeout_seconds) as passed, show, contextlib.suppress(NoManagerError):
             status = self._client.status()
-            if _is_settled(status):
-                return Outcome(status=status)
             for event in self._feed:
                 show.event(event)
                 if event.level is not Level.PROGRESS and _is_settled(status := self._client.status()):
