@@ -26,7 +26,7 @@ class RunRecord:
     """One started engine or gateway."""
 
     format_version: int = FORMAT_VERSION
-    name: str  # "chat/0", "gateway"
+    name: str  # "chat/0", "gateway-4711"
     process: ProcessIdentity  # leader of its own process group and session
     members: tuple[ProcessIdentity, ...] = ()  # of its group, when last looked at; they can outlive the leader
     started: float  # seconds since the epoch

@@ -96,7 +96,7 @@ class GatewaySupervisor:
             try:
                 problem = await self._one_run()
             except (OSError, SelfhostError) as error:  # a full disk must not cost the front door for good
-                problem = f"its process cannot be started: {error}"
+                problem = f"its process cannot be started or ended: {error}"
             if self._stop_asked.is_set():
                 return
             lived = time.monotonic() - started > LIVED_SECONDS
