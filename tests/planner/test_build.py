@@ -1,6 +1,7 @@
 """Whole plans, as text. `pytest tests/planner/test_build.py --update-golden` writes them anew: read the difference."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from selfhost.errors import BlockedError
 from selfhost.hardware.inventory import Accelerator, Gpu, Host, Inventory
 from selfhost.manifest.schema import Manifest
 from selfhost.planner.build import Found, PlanError, build_plan
+from selfhost.planner.link_test import LinkTest
+from selfhost.planner.plan import Deployment
 from selfhost.planner.reconcile import ObservedState, reconcile
 from selfhost.planner.source import choose_source
 from selfhost.planner.text import render_plan, render_steps
@@ -58,12 +61,14 @@ def manifest(*models: dict, **fields: object) -> Manifest:
     return Manifest.model_validate({"version": 1, "name": "box", "models": models, **fields})
 
 
-def plan_for(asked: Manifest, inventory: Inventory, checkpoint, sources: dict[str, str]):
+def plan_for(
+    asked: Manifest, inventory: Inventory, checkpoint, sources: dict[str, str], link_test: LinkTest | None = None
+):
     found = {
         model.name: Found(checkpoint=checkpoint(sources[model.name]), cause=f"source: {model.source}")
         for model in asked.models
     }
-    return build_plan(asked, inventory, found)
+    return build_plan(asked, inventory, found, link_test)
 
 
 CASES = {
@@ -190,6 +195,37 @@ def test_every_model_that_does_not_fit_is_named_at_once(checkpoint) -> None:
     with pytest.raises(PlanError) as caught:
         plan_for(asked, BOXES["l4"], checkpoint, {"a": "Qwen/Qwen3-8B", "b": "Qwen/Qwen3-8B"})
     assert [refusal.message.split(":")[0] for refusal in caught.value.refusals] == ["a", "b"]
+
+
+CAREFUL = {"NCCL_P2P_DISABLE": "1"}
+BIG, SMALL = ("meta-llama/Meta-Llama-3.1-70B", "Qwen/Qwen3-8B")
+
+
+def test_what_a_test_of_the_links_showed_reaches_the_engines_that_use_them(checkpoint) -> None:
+    here = BOXES["8xh100"]
+    tested = LinkTest(
+        gpu_uuids=tuple(gpu.uuid for gpu in here.gpus),
+        driver_version=here.driver_version,
+        pair=(here.gpus[0].uuid, here.gpus[7].uuid),
+        settings=CAREFUL,
+        gib_per_second=9.0,
+        tested="2026-11-22",
+    )
+    asked = manifest({"name": "big"}, {"name": "small", "max_model_len": 8192})
+
+    def planned(link_test: LinkTest | None) -> dict[str, Deployment]:
+        plan = plan_for(asked, here, checkpoint, {"big": BIG, "small": SMALL}, link_test)
+        return {each.name: each for each in plan.deployments}
+
+    deployments = planned(tested)
+    assert deployments["big"].tensor_parallel_size > 1
+    assert deployments["big"].environment == CAREFUL
+    assert tested.cause in deployments["big"].causes
+    assert deployments["small"].tensor_parallel_size == 1
+    assert deployments["small"].environment == {}
+    for other in (None, replace(tested, driver_version="570.86.15"), replace(tested, settings={})):
+        assert planned(other)["big"].environment == {}
+        assert not any("all-reduce" in cause for cause in planned(other)["big"].causes)
 
 
 @pytest.mark.parametrize("case", [case for case, row in REFUSALS.items() if row[4].startswith("would fit")])

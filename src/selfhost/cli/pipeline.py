@@ -5,6 +5,7 @@ from pathlib import Path
 
 from selfhost import paths
 from selfhost.catalog.lookup import lookup
+from selfhost.engines import link_tests
 from selfhost.engines.arguments import validate
 from selfhost.engines.environment import load_arguments
 from selfhost.errors import BlockedError, SelfhostError
@@ -51,7 +52,7 @@ def prepare(manifest_path: Path) -> Prepared:
             refusals.append(type(error)(f"{model.name}: {error.message}", hint=error.hint))
     if refusals:
         raise refusals[0] if len(refusals) == 1 else PlanError(refusals)
-    plan = build_plan(manifest, inventory, found)
+    plan = build_plan(manifest, inventory, found, link_tests.read())
     _refuse_bad_arguments(plan)
     return Prepared(
         plan=plan,

@@ -79,7 +79,7 @@ def serve_command(
     argv += to_argv(arguments, deployment.engine_args)
     return Command(
         argv=tuple(argv),
-        env=_environment(replica, platform, launch, inherited),
+        env=_environment(replica, platform, launch, inherited) | dict(deployment.environment),
     )
 
 

@@ -10,6 +10,7 @@ from selfhost.manifest.schema import Manifest, Model
 from selfhost.planner import kv_cache
 from selfhost.planner.devices import HOST, Device, devices
 from selfhost.planner.fit import Fit, find_fit
+from selfhost.planner.link_test import LinkTest
 from selfhost.planner.placement import Ledger
 from selfhost.planner.plan import (
     Basis,
@@ -49,9 +50,12 @@ class PlanError(BlockedError):
         self.refusals = tuple(refusals)
 
 
-def build_plan(manifest: Manifest, inventory: Inventory, found: Mapping[str, Found]) -> Plan:
+def build_plan(
+    manifest: Manifest, inventory: Inventory, found: Mapping[str, Found], link_test: LinkTest | None = None
+) -> Plan:
     """Plan every model of `manifest`; `found` holds the checkpoint of each by the model's name.
 
+    `link_test` is the last test of the links between GPUs; it counts when it was made with the GPUs of `inventory`.
     Raises `PlanError` with every model that does not fit, and the nearest thing that would.
     """
     platform = choose_platform(inventory)
@@ -66,6 +70,7 @@ def build_plan(manifest: Manifest, inventory: Inventory, found: Mapping[str, Fou
             refusals.append(refusal)
     if refusals:
         raise PlanError(refusals)
+    tested = link_test if link_test and link_test.holds_for(inventory) else None
     return Plan(
         name=manifest.name,
         machine=describe_machine(inventory),
@@ -79,7 +84,9 @@ def build_plan(manifest: Manifest, inventory: Inventory, found: Mapping[str, Fou
             port=manifest.gateway.listen.port,
             keys=tuple(HashedKey(name=key.name, sha256=key.sha256) for key in manifest.gateway.keys),
         ),
-        deployments=tuple(_deployment(model, found[model.name], fits[model.name], ledger) for model in manifest.models),
+        deployments=tuple(
+            _deployment(model, found[model.name], fits[model.name], ledger, tested) for model in manifest.models
+        ),
     )
 
 
@@ -96,7 +103,8 @@ def describe_machine(inventory: Inventory) -> str:
     return f"{gpus}, driver {inventory.driver_version or 'unknown'}, CUDA {cuda}"
 
 
-def _deployment(model: Model, found: Found, fit: Fit, ledger: Ledger) -> Deployment:
+def _deployment(model: Model, found: Found, fit: Fit, ledger: Ledger, tested: LinkTest | None) -> Deployment:
+    linked = tested if fit.sizing.tensor_parallel_size > 1 else None
     return Deployment(
         name=model.name,
         aliases=model.aliases,
@@ -106,10 +114,11 @@ def _deployment(model: Model, found: Found, fit: Fit, ledger: Ledger) -> Deploym
         tensor_parallel_size=fit.sizing.tensor_parallel_size,
         gpu_memory_utilization=model.gpu_memory_utilization,
         engine_args={**found.checkpoint.engine_args, **model.engine_args},
+        environment=linked.settings if linked else {},
         replicas=tuple(
             _replica(f"{model.name}/{number}", model, fit, group, ledger) for number, group in enumerate(fit.groups)
         ),
-        causes=(found.cause, *fit.causes),
+        causes=(found.cause, *fit.causes, *([linked.cause] if linked and linked.cause else [])),
     )
 
 

@@ -1,7 +1,7 @@
 """The Plan: what will run, where, and why; immutable, and the same value in review, in `up` and in the manager."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from selfhost.catalog.model import CheckpointRef
@@ -91,6 +91,7 @@ class Deployment:
     tensor_parallel_size: int
     gpu_memory_utilization: float  # the share asked for; a replica that shares its GPU gets less
     engine_args: EngineArgs
+    environment: Mapping[str, str] = field(default_factory=dict)  # variables that a test showed to be needed
     replicas: tuple[Replica, ...]
     causes: tuple[str, ...]  # why it is planned like this
 

@@ -109,6 +109,7 @@ def _changes(running: ObservedReplica, engine: EngineBuild, deployment: Deployme
         "tensor_parallel_size": (was.tensor_parallel_size, now.tensor_parallel_size),
         "gpu_memory_utilization": (was.gpu_memory_utilization, now.gpu_memory_utilization),
         "engine_args": (dict(was.engine_args), dict(now.engine_args)),
+        "environment": (dict(was.environment), dict(now.environment)),
         "GPUs": (running.replica.gpu_indices, replica.gpu_indices),
     }
     return ", ".join(f"{field} {_text(old)} → {_text(new)}" for field, (old, new) in compared.items() if old != new)

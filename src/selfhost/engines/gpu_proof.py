@@ -1,0 +1,143 @@
+"""The deep proof that this machine's GPUs compute: CUDA itself, and NCCL between two of them, in an engine's Python.
+
+NVML answering proves neither: libcuda may be missing or of another driver, and GPUs may claim peer access that hangs.
+Everything happens in child processes with deadlines.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from selfhost.engines import proof
+from selfhost.engines.check_process import Check, listen
+from selfhost.hardware.inventory import Gpu
+from selfhost.planner.link_test import Settings
+
+CUDA_SECONDS = 15.0  # to initialise CUDA on all GPUs and to copy between all of them
+ALL_REDUCE_SECONDS = 12.0  # for two ranks to meet and to add up: seconds on a healthy box
+
+_CUDA_CHECK = Path(__file__).with_name("cuda_check.py")
+_ALL_REDUCE_CHECK = Path(__file__).with_name("all_reduce_check.py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerCopy:
+    """What a copy from one GPU's memory into another's came to."""
+
+    first: str  # UUIDs
+    second: str
+    access: bool  # the driver offers to copy directly
+    intact: bool  # what arrived is what was sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CudaProof:
+    """How far CUDA went in an engine's environment."""
+
+    torch: str | None = None
+    cuda: str | None = None  # that torch was built with; None: it was built without
+    device_count: int | None = None
+    computing: tuple[str, ...] = ()  # the GPUs on which a kernel ran
+    copies: tuple[PeerCopy, ...] = ()
+    error: str | None = None  # what torch says
+    hang: str | None = None  # what did not come to its end: "initialising CUDA"
+
+    @property
+    def works(self) -> bool:
+        """Everything was answered, and nothing wrong."""
+        return self.error is None and self.hang is None
+
+
+class Outcome(StrEnum):
+    """How an all-reduce ended."""
+
+    OK = "ok"
+    ERROR = "error"
+    HANG = "hang"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One all-reduce with certain settings of NCCL."""
+
+    settings: Settings
+    outcome: Outcome
+    gib_per_second: float | None = None
+    words: str = ""  # the error, or the last that NCCL said
+
+
+def check_cuda(python: Path, gpus: Sequence[Gpu], *, deadline: float) -> CudaProof:
+    """Initialise CUDA with `python`, compute on each of `gpus`, copy between every two.
+
+    `deadline` is on the monotonic clock. Of MIG devices a process sees one only, so give one.
+    """
+    uuids = [gpu.uuid for gpu in gpus]
+    child = Check([python, "-P", _CUDA_CHECK], _environ(uuids))
+    hung = not listen([child], CUDA_SECONDS, deadline)
+    answers = {name: value for answer in child.answers for name, value in answer.items()}
+    computing = [uuids[answer["device"]] for answer in child.answers if "device" in answer]
+    copies = [answer for answer in child.answers if "copy" in answer]
+    return CudaProof(
+        torch=answers.get("torch"),
+        cuda=answers.get("cuda"),
+        device_count=answers.get("devices"),
+        computing=tuple(computing),
+        copies=tuple(
+            PeerCopy(
+                first=uuids[copy["copy"][0]],
+                second=uuids[copy["copy"][1]],
+                access=copy["access"],
+                intact=copy["intact"],
+            )
+            for copy in copies
+        ),
+        error=answers.get("error") or (None if hung else child.died()),
+        hang=_next_question(gpus, answers, len(computing), len(copies)) if hung else None,
+    )
+
+
+def all_reduce(
+    python: Path, pair: Sequence[Gpu], settings: Settings, *, deadline: float, backend: str = "nccl"
+) -> Trial:
+    """Add up over the two GPUs of `pair` with these settings of NCCL; `deadline` is on the monotonic clock."""
+    environ = _environ([gpu.uuid for gpu in pair]) | {
+        "NCCL_DEBUG": "WARN",  # its reasons; they arrive among the answers
+        "NCCL_SOCKET_IFNAME": "lo",  # both ranks are here: nothing of this needs to listen publicly
+        "GLOO_SOCKET_IFNAME": "lo",
+        **settings,
+    }
+    with tempfile.TemporaryDirectory(prefix="selfhost-") as folder:
+        argv: list[str | Path] = [python, "-P", _ALL_REDUCE_CHECK, backend]
+        ranks = [Check([*argv, str(rank), Path(folder, "store")], environ) for rank in range(2)]
+        hung = not listen(ranks, ALL_REDUCE_SECONDS, deadline)
+    answers = [answer for rank in ranks for answer in rank.answers]
+    speeds = [answer["gib_per_second"] for answer in answers if "gib_per_second" in answer]
+    errors = [answer["error"] for answer in answers if "error" in answer]
+    words = [word for rank in ranks for word in rank.words]
+    if len(speeds) == len(ranks):
+        return Trial(settings=settings, outcome=Outcome.OK, gib_per_second=min(speeds))
+    if hung and not errors:
+        return Trial(settings=settings, outcome=Outcome.HANG, words=words[-1] if words else "")
+    died = [word for rank in ranks if (word := rank.died())]
+    return Trial(settings=settings, outcome=Outcome.ERROR, words=(errors or died or words or ["no answer"])[0])
+
+
+def _next_question(gpus: Sequence[Gpu], answers: Mapping[str, Any], computing: int, copies: int) -> str:
+    """What was asked when the answers ended; the order is that of cuda_check.py."""
+    if "torch" not in answers:
+        return "importing torch"
+    if "devices" not in answers:
+        return "initialising CUDA"
+    if computing < len(gpus):
+        return f"computing on GPU {gpus[computing].label}"
+    pairs = [(first, second) for first in gpus for second in gpus if first is not second]
+    first, second = pairs[min(copies, len(pairs) - 1)]
+    return f"copying from GPU {first.label} to GPU {second.label}"
+
+
+def _environ(uuids: Sequence[str]) -> dict[str, str]:
+    """What engines get too, as far as it decides which GPUs there are."""
+    return proof.environ("cuda") | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(uuids)}
