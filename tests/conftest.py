@@ -14,6 +14,7 @@ pytest_plugins = [
     "fixtures.hub",
     "fixtures.machine",
     "fixtures.parallel",
+    "fixtures.sandbox",
     "fixtures.torch",
     "fixtures.vllm",
 ]

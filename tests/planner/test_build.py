@@ -220,9 +220,10 @@ def test_what_a_test_of_the_links_showed_reaches_the_engines_that_use_them(check
     deployments = planned(tested)
     assert deployments["big"].tensor_parallel_size > 1
     assert deployments["big"].environment == CAREFUL
+    assert deployments["big"].engine_args == {"disable-custom-all-reduce": True}
     assert tested.cause in deployments["big"].causes
     assert deployments["small"].tensor_parallel_size == 1
-    assert deployments["small"].environment == {}
+    assert (deployments["small"].environment, deployments["small"].engine_args) == ({}, {})
     for other in (None, replace(tested, driver_version="570.86.15"), replace(tested, settings={})):
         assert planned(other)["big"].environment == {}
         assert not any("all-reduce" in cause for cause in planned(other)["big"].causes)

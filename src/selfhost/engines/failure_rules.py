@@ -242,7 +242,7 @@ RULES: tuple[Rule, ...] = (
         "nccl",
         r"NCCL error|ncclSystemError|unhandled (?:cuda|system) error",
         "the GPUs cannot talk to each other (NCCL)",
-        "NCCL_DEBUG=INFO tells more; NCCL_P2P_DISABLE=1 helps where P2P is broken",
+        "`selfhost doctor --deep` tests the links between the GPUs; engines are then started with what NCCL needs",
         retry=Retry.BACKOFF,
     ),
     Rule(

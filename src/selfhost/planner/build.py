@@ -113,7 +113,11 @@ def _deployment(model: Model, found: Found, fit: Fit, ledger: Ledger, tested: Li
         concurrency=model.concurrency,
         tensor_parallel_size=fit.sizing.tensor_parallel_size,
         gpu_memory_utilization=model.gpu_memory_utilization,
-        engine_args={**found.checkpoint.engine_args, **model.engine_args},
+        engine_args={
+            **found.checkpoint.engine_args,
+            **(linked.engine_args if linked else {}),
+            **model.engine_args,
+        },
         environment=linked.settings if linked else {},
         replicas=tuple(
             _replica(f"{model.name}/{number}", model, fit, group, ledger) for number, group in enumerate(fit.groups)

@@ -28,6 +28,15 @@ class LinkTest:
     tested: str  # the day: "2026-11-22"
 
     @property
+    def engine_args(self) -> Mapping[str, bool]:
+        """What vLLM must be told besides.
+
+        Its own all-reduce uses peer access too, and takes the driver's word for it (VLLM_SKIP_P2P_CHECK;
+        `distributed/device_communicators/custom_all_reduce.py:_can_p2p`).
+        """
+        return {"disable-custom-all-reduce": True} if self.settings else {}
+
+    @property
     def cause(self) -> str:
         """Why engines get the settings; "" when there are none."""
         if not self.settings:
