@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from selfhost.engines.gpu_proof import Outcome, all_reduce, check_cuda
+from selfhost.engines.gpu_answers import Outcome
+from selfhost.engines.gpu_proof import all_reduce, check_cuda
 
 pytestmark = pytest.mark.engine
 

@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from selfhost.engines import gpu_proof
-from selfhost.engines.gpu_proof import Outcome, PeerCopy, all_reduce, check_cuda
+from selfhost.engines.gpu_answers import Outcome, PeerCopy
+from selfhost.engines.gpu_proof import all_reduce, check_cuda
 from selfhost.hardware.inventory import Gpu
 
 GPUS = [
