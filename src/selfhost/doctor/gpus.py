@@ -69,10 +69,7 @@ def driver(facts: Facts) -> Iterator[Verdict]:
         yield (blocking if needed else warning)(inventory.problem, fix=inventory.hint)
     elif inventory.gpus:
         cuda = ".".join(map(str, inventory.cuda_version)) if inventory.cuda_version else "unknown"
-        count = len(inventory.gpus)
-        yield fine(
-            f"{count} GPU{'s' if count > 1 else ''}, driver {inventory.driver_version or 'unknown'} for CUDA {cuda}"
-        )
+        yield fine(f"{_count(inventory.gpus)}, driver {inventory.driver_version or 'unknown'}, CUDA {cuda} or older")
     else:
         yield fine("no GPU: models run on the CPU")
 
@@ -129,12 +126,12 @@ def cuda_init(cuda: Cuda) -> Iterator[Verdict]:
         )
     elif answer.code is None:
         yield blocking(
-            f"NVML sees {len(gpus)} GPUs, but libcuda.so.1 cannot be loaded: {answer.error}",
+            f"NVML sees {_count(gpus)}, but libcuda.so.1 cannot be loaded: {answer.error}",
             fix=f"docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility ...  # {_INSIDE}",
         )
     elif answer.code:
         sentence, fix = _CUDA.get(answer.code, (f"CUDA error {answer.code}", "sudo dmesg | grep -e NVRM -e Xid"))
-        yield blocking(f"NVML sees {len(gpus)} GPUs, but CUDA does not start: {sentence}", fix=fix)
+        yield blocking(f"NVML sees {_count(gpus)}, but CUDA does not start: {sentence}", fix=fix)
     else:
         # A process sees one MIG device at most, however many there are (NVIDIA MIG user guide).
         expected = sum(1 for gpu in gpus if gpu.mig is None) or 1
@@ -243,6 +240,10 @@ def held_memory(inventory: Inventory) -> Iterator[Verdict]:
         )
     if not found and any(gpu.memory_free_bytes is not None for gpu in inventory.gpus):
         yield fine("nobody else holds GPU memory")
+
+
+def _count(gpus: tuple[Gpu, ...]) -> str:
+    return f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}"
 
 
 def _differ(gpus: tuple[Gpu, ...]) -> bool:
