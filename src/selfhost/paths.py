@@ -30,8 +30,23 @@ def runtime_dir(name: str) -> Path:
 
 def hub_cache_dir() -> Path:
     """Where the Hugging Face Hub's client keeps weights, by its own rules: other tools find them there too."""
-    hub_home = _from_env("HF_HOME") or _xdg("XDG_CACHE_HOME", ".cache") / "huggingface"
-    return _from_env("HF_HUB_CACHE") or _from_env("HUGGINGFACE_HUB_CACHE") or hub_home / "hub"
+    return _from_env("HF_HUB_CACHE") or _from_env("HUGGINGFACE_HUB_CACHE") or hub_home() / "hub"
+
+
+def hub_home() -> Path:
+    """The folder of the Hub's client."""
+    return _from_env("HF_HOME") or _xdg("XDG_CACHE_HOME", ".cache") / "huggingface"
+
+
+def hub_token_file() -> Path:
+    """Where the Hub's client keeps the token of `hf auth login`, by its own rules."""
+    return _from_env("HF_TOKEN_PATH") or hub_home() / "token"
+
+
+def manifests() -> tuple[str, ...]:
+    """The names of the manifests that have durable state on this machine."""
+    root = state_dir("")
+    return tuple(sorted(path.name for path in root.iterdir() if path.is_dir())) if root.is_dir() else ()
 
 
 def make_private(path: Path) -> Path:

@@ -293,8 +293,9 @@ def test_on_a_terminal_every_subject_has_a_line(box) -> None:
 def test_an_address_that_is_taken_costs_no_start(box) -> None:
     with socket.create_server(("127.0.0.1", box.port)):
         ran = box("up", "--wait")
-    assert ran.code == 1
-    assert f"cannot listen on 127.0.0.1:{box.port}: Address already in use" in ran.stderr
+    assert ran.code == 4
+    who = f"python (pid {os.getpid()})"
+    assert f"cannot listen on 127.0.0.1:{box.port}: Address already in use, by {who}" in ran.stderr
     assert "gateway.listen" in ran.stderr
     assert not (Path(os.environ["SELFHOST_STATE"]) / "box/logs/chat-0").exists()
 

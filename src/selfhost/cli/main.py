@@ -19,6 +19,10 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "check": ("selfhost.cli.manifest:check", "Read the manifest and report everything that is wrong with it."),
     "schema": ("selfhost.cli.manifest:schema", "Print the JSON Schema of the manifest, for editors."),
     "gpus": ("selfhost.cli.hardware:gpus", "Show the GPUs and the host that plans are made for."),
+    "doctor": (
+        "selfhost.cli.doctor:doctor",
+        "Say whether this box will serve, what is wrong with it, and how to fix it.",
+    ),
     "plan": (
         "selfhost.cli.plan:plan",
         "Show what would run where and why, and what `up` would do. Changes nothing.",

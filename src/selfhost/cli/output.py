@@ -53,6 +53,11 @@ def data(text: str) -> None:
     _write(text)
 
 
+def labelled(label: str, colour: str, text: str) -> None:
+    """Data for people, on standard output, that begins with a coloured word."""
+    _write_line(f"{click.style(label, fg=colour)}{visible(text)}")
+
+
 def secret(text: str) -> None:
     """What cannot be told a second time, on standard output; raises `SelfhostError` unless all of it got out."""
     if sys.stdout is None:
@@ -140,8 +145,12 @@ def _talk(text: str) -> None:
 
 
 def _write(text: str) -> None:
+    _write_line(visible(text))
+
+
+def _write_line(text: str) -> None:
     try:
-        click.echo(visible(text))
+        click.echo(text)
     except BrokenPipeError:  # the boundary knows: the reader has seen enough
         raise
     except OSError as error:

@@ -11,6 +11,7 @@ from selfhost.engines.environment import load_arguments
 from selfhost.errors import BlockedError, SelfhostError
 from selfhost.gateway.keys import KeyStore
 from selfhost.hardware.detect import detect
+from selfhost.hardware.inventory import Inventory
 from selfhost.manifest.load import load_manifest
 from selfhost.manifest.schema import Manifest
 from selfhost.planner.build import Found, PlanError, build_plan
@@ -27,7 +28,9 @@ class Prepared:
     """A plan, and the manager that runs for it already, if one does."""
 
     plan: Plan
+    manifest: Manifest
     manifest_path: str  # absolute
+    inventory: Inventory  # the memory of our own engines counted as free
     client: ControlClient
     status: ManagerStatus | None
 
@@ -56,7 +59,9 @@ def prepare(manifest_path: Path) -> Prepared:
     _refuse_bad_arguments(plan)
     return Prepared(
         plan=plan,
+        manifest=manifest,
         manifest_path=str(manifest_path.absolute()),
+        inventory=inventory,
         client=client,
         status=status,
     )

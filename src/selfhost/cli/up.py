@@ -19,6 +19,8 @@ from selfhost.cli.health import ask_readyz
 from selfhost.cli.next_steps import say_next_steps
 from selfhost.cli.pipeline import Prepared, prepare
 from selfhost.cli.session import Outcome, Session
+from selfhost.doctor.gate import require_no_blocker
+from selfhost.doctor.gather import for_gate
 from selfhost.errors import ExitCode, SelfhostError
 from selfhost.planner.routing import ReplicaState
 from selfhost.planner.text import render_steps
@@ -49,6 +51,7 @@ def up(*, manifest_path: Path, as_json: bool, detach: bool, wait: bool, timeout:
     the manifest.
     """
     prepared = prepare(manifest_path)
+    _examine(prepared)
     show = make_show(as_json=as_json)
     runs = prepared.status is not None and has_plan(prepared.client)
     if not runs and not detach and not wait:
@@ -67,6 +70,13 @@ def up(*, manifest_path: Path, as_json: bool, detach: bool, wait: bool, timeout:
         output.say("accepted; next: selfhost ps")
         return ExitCode.OK
     return _report(session.settle(show, timeout), prepared)
+
+
+def _examine(prepared: Prepared) -> None:
+    """Refuse what cannot work on this box before anything is installed, fetched or started."""
+    facts = for_gate(prepared.manifest, prepared.inventory, prepared.plan, prepared.status, os.environ)
+    if warnings := require_no_blocker(facts):
+        output.say(f"{warnings} warning{'s' if warnings > 1 else ''}: selfhost doctor")
 
 
 def _apply(session: Session, prepared: Prepared) -> None:

@@ -1,0 +1,44 @@
+"""A child process with a deadline: libcuda may hang in the kernel, and the Hub's client cannot be interrupted."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How it went."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str]) -> Ended:
+    """Run `argv` in a group of its own; raises `subprocess.TimeoutExpired` after SIGKILL to the group, and `OSError`.
+
+    Not `subprocess.run`, which then waits for the child to be gone: one in uninterruptible sleep may stay.
+    """
+    process = subprocess.Popen(
+        argv,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = process.communicate(timeout=seconds)
+        return Ended(code=process.returncode, stdout=stdout, stderr=stderr)
+    finally:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()

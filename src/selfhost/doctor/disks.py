@@ -1,0 +1,117 @@
+"""Checks of the disks that engines, weights and state lie on. Pure."""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from selfhost.doctor.facts import Facts
+from selfhost.doctor.finding import Verdict, blocking, fine, note, warning
+from selfhost.hardware.inventory import Disk, Inventory, Storage
+from selfhost.units import KIB, MIB, format_bytes
+
+FULL_BYTES = 64 * KIB  # a record, a key and a line of a log
+LITTLE_BYTES = 256 * MIB  # logs alone may take 128
+INODES_OF_ENGINE = 100_000  # an environment has 44,000 files (counted), and uv's cache the same again
+
+_VARIABLES = {
+    "engines": "SELFHOST_HOME",
+    "weights": "HF_HOME",
+    "state": "SELFHOST_STATE",
+    "runtime": "SELFHOST_RUNTIME",
+}
+_GONE = {
+    Storage.EPHEMERAL: "the container's own layer, and gone with the container",
+    Storage.MEMORY: "memory, and gone with the next boot",
+}
+_LOSS = {
+    "engines": "engines and compiled kernels are built again",
+    "weights": "weights are fetched again",
+    "state": "API keys and records are lost",
+}
+
+
+def room(facts: Facts) -> Iterator[Verdict]:
+    """Free bytes for what is still to be written."""
+    for disk in facts.inventory.disks:
+        missing = sum((facts.missing_weights or {}).values()) if disk.purpose == "weights" else 0
+        free = f"{format_bytes(disk.free_bytes)} of {format_bytes(disk.total_bytes)} free"
+        if missing > disk.free_bytes:
+            yield blocking(
+                f"{format_bytes(missing)} of weights are to be fetched, and {disk.path} has {free}",
+                fix=_elsewhere(disk),
+            )
+        elif disk.purpose in {"state", "runtime"} and disk.free_bytes < FULL_BYTES:
+            yield blocking(f"No space left on device for {disk.purpose}: {disk.path} has {free}", fix=_elsewhere(disk))
+        elif disk.purpose == "state" and disk.free_bytes < LITTLE_BYTES:
+            yield warning(f"{disk.path} has {free} for {disk.purpose} and logs", fix=_elsewhere(disk))
+        else:
+            yield fine(f"{disk.path} has {free} for {disk.purpose}")
+
+
+def storage(inventory: Inventory) -> Iterator[Verdict]:
+    """How long what is written stays, and whether locks and sockets work there."""
+    known = sorted((disk for disk in inventory.disks if disk.storage), key=_kind)
+    for (kind, where), group in groupby(known, key=_kind):
+        disks = list(group)
+        # Runtime files are made anew at every start: memory is the best place for them.
+        lasting = [disk for disk in disks if disk.purpose in _LOSS]
+        if kind in _GONE and lasting:
+            lost = "; ".join(_LOSS[disk.purpose] for disk in lasting)
+            yield warning(
+                f"{_listed(lasting)} lie on {where}, which is {_GONE[Storage(kind)]}: {lost}",
+                fix="; ".join(f"export {_VARIABLES[disk.purpose]}=/PERSISTENT/{disk.purpose}" for disk in lasting),
+            )
+        elif kind == Storage.NETWORK:
+            yield from _on_network(disks, where)
+        else:
+            yield fine(f"{_listed(disks)} lie on {where} ({kind})")
+
+
+def writable(inventory: Inventory) -> Iterator[Verdict]:
+    """Whether this user may write there at all."""
+    for disk in inventory.disks:
+        if disk.writable is False:
+            yield blocking(f"{disk.path} for {disk.purpose} cannot be written", fix=_elsewhere(disk))
+    if inventory.disks and all(disk.writable for disk in inventory.disks):
+        yield fine("every folder that selfhost writes to can be written")
+
+
+def inodes(inventory: Inventory) -> Iterator[Verdict]:
+    """Files that a disk can still hold; an engine environment has very many."""
+    for disk in inventory.disks:
+        if disk.free_inodes is None or disk.purpose != "engines":
+            continue
+        if disk.free_inodes < INODES_OF_ENGINE:
+            yield warning(
+                f"the disk of {disk.path} can hold {disk.free_inodes:,} more files, and an engine has 44,000",
+                fix=f"df -i {disk.mount or disk.path}",
+            )
+        else:
+            yield fine(f"the disk of {disk.path} can hold {disk.free_inodes:,} more files")
+
+
+def _on_network(disks: list[Disk], where: str) -> Iterator[Verdict]:
+    for disk in disks:
+        fix = f"export {_VARIABLES[disk.purpose]}=/LOCAL/{disk.purpose}"
+        match disk.purpose:
+            case "runtime":
+                yield blocking(
+                    f"runtime files lie on {where}, a network filesystem: sockets and locks fail there", fix=fix
+                )
+            case "state" | "engines":
+                yield warning(f"{disk.purpose} lie on {where}, a network filesystem: locks may fail there", fix=fix)
+            case _:
+                yield note(f"weights lie on {where}, a network filesystem: engines start slower")
+
+
+def _kind(disk: Disk) -> tuple[str, str]:
+    filesystem = f"{disk.mount or disk.path}" + (f" ({disk.filesystem})" if disk.filesystem else "")
+    return disk.storage or "", filesystem
+
+
+def _listed(disks: list[Disk]) -> str:
+    names = [disk.purpose for disk in disks]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _elsewhere(disk: Disk) -> str:
+    return f"export {_VARIABLES.get(disk.purpose, 'SELFHOST_HOME')}=/LARGER/{disk.purpose}"

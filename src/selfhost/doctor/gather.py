@@ -1,0 +1,157 @@
+"""All facts of one look at a box, gathered at once and in bounded time."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfhost import paths, versions
+from selfhost.catalog.known import known_models
+from selfhost.doctor import look_children, look_files, look_network
+from selfhost.doctor.background import Background
+from selfhost.doctor.facts import Facts, NotLooked, Planned, PortAnswer, Problem
+from selfhost.engines import environment, prerequisites
+from selfhost.errors import SelfhostError
+from selfhost.hardware import pci
+from selfhost.hardware.detect import detect
+from selfhost.hardware.inventory import Inventory
+from selfhost.manifest.schema import Manifest
+from selfhost.manifest.values import SourceKind
+from selfhost.planner.plan import Plan
+from selfhost.planner.reclaim import without_ours
+from selfhost.planner.source import AUTO, CATALOGUE, choose_platform
+from selfhost.runtime.control_client import ControlClient
+from selfhost.runtime.status import ManagerStatus
+from selfhost.weights import missing_bytes
+
+# Together with the start of Python less than 3 s, whatever hangs.
+LOOK_SECONDS = 2.4
+NVML_SECONDS = 2.2
+HUB_SECONDS = 2.0
+CUDA_SECONDS = 2.3  # of `up`, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The manifest that a box is looked at for."""
+
+    manifest: Manifest
+    text: str  # as it was written
+    plan_command: Sequence[str]  # what makes the plan, as JSON: a process that can be ended
+
+
+def gather(environ: Mapping[str, str], asked: Asked | None = None, manifest_problem: Problem | None = None) -> Facts:
+    """Look at everything; never raises for what it finds."""
+    until = time.monotonic() + LOOK_SECONDS
+    nvidia = _nvidia_seen(environ)
+    manifest = asked.manifest if asked else None
+    inventory = Background(lambda: detect(deadline_seconds=NVML_SECONDS, environ=environ))
+    statuses = Background(_statuses)
+    planned = Background(lambda: look_children.plan(asked.plan_command, LOOK_SECONDS, environ)) if asked else None
+    repositories = _repositories(manifest, nvidia=nvidia) if manifest else ()
+    hub = Background(lambda: look_children.hub(repositories, HUB_SECONDS, environ))
+    cuda = Background(lambda: look_children.cuda(CUDA_SECONDS, environ)) if nvidia else None
+    files = Background(look_files.private_files)
+    engines = Background(look_files.engines)
+    leftovers = Background(look_files.leftovers)
+    answered = statuses.result(until)
+    running = {} if isinstance(answered, NotLooked) else answered
+    ours = {pid for name in paths.manifests() for pid in look_network.pids_of(name)}
+    ours |= {status.pid for status in running.values()}
+    listeners = Background(lambda: look_network.listeners(ours))
+    machine = inventory.result(until + 1)  # it has its own deadline, and says better what hangs
+    if isinstance(machine, NotLooked):
+        raise SelfhostError(f"this machine could not be looked at: {machine.cause}", hint="selfhost gpus")
+    plan = planned.result(until) if planned else None
+    return Facts(
+        inventory=without_ours(machine, [each.observed for status in running.values() for each in status.replicas]),
+        environ=environ,
+        manifest=manifest,
+        manifest_problem=manifest_problem,
+        secrets_in_manifest=look_files.lines_with_keys(asked.text) if asked else None,
+        planned=plan,
+        cuda=cuda.result(until) if cuda else None,
+        engine_problems=_engine_problems(manifest, machine, plan, environ),
+        engines=engines.result(until),
+        port=_port(manifest, running) if manifest else None,
+        listeners=listeners.result(until),
+        hub=hub.result(until),
+        private_files=files.result(until),
+        leftovers=leftovers.result(until),
+    )
+
+
+def for_gate(
+    manifest: Manifest, inventory: Inventory, plan: Plan, status: ManagerStatus | None, environ: Mapping[str, str]
+) -> Facts:
+    """What the checks of `up` need: nothing of the network, and nothing that takes long."""
+    checkpoints = {each.checkpoint.label: each.checkpoint for each in plan.deployments}
+    return Facts(
+        inventory=inventory,
+        environ=environ,
+        manifest=manifest,
+        planned=Planned(
+            plan=plan, missing_weights={label: missing_bytes(checkpoint) for label, checkpoint in checkpoints.items()}
+        ),
+        cuda=look_children.cuda(CUDA_SECONDS, environ) if inventory.gpus else None,
+        port=_port(manifest, {manifest.name: status} if status else {}),
+    )
+
+
+def _port(manifest: Manifest, running: Mapping[str, ManagerStatus]) -> PortAnswer:
+    status = running.get(manifest.name)
+    return look_network.port(manifest.gateway.listen, manifest.name, status.pid if status else None)
+
+
+def _nvidia_seen(environ: Mapping[str, str]) -> bool:
+    root = Path(environ.get("SELFHOST_HOST_ROOT") or "/")
+    return pci.nvidia_device_nodes(root) or any(found.vendor == "NVIDIA" for found in pci.read_accelerators(root))
+
+
+def _repositories(manifest: Manifest, *, nvidia: bool) -> tuple[str, ...]:
+    """What comes from the Hub, as `REPO@REVISION`, told before any plan is made."""
+    found = []
+    for model in manifest.models:
+        source = CATALOGUE if model.source == AUTO and nvidia else model.source
+        known = known_models().get(source)
+        repo = source if SourceKind.of(source) is SourceKind.HUB else known and known.repo
+        if repo:
+            found.append(f"{repo}@{model.revision}")
+    return tuple(dict.fromkeys(found))
+
+
+def _statuses() -> dict[str, ManagerStatus]:
+    """The managers of this user that answer; one of another version is a stranger to us."""
+    found = {}
+    for name in paths.manifests():
+        try:
+            status = ControlClient(name).status_if_running()
+        except SelfhostError:
+            continue
+        if status:
+            found[name] = status
+    return found
+
+
+def _engine_problems(
+    manifest: Manifest | None,
+    inventory: Inventory,
+    planned: Planned | NotLooked | None,
+    environ: Mapping[str, str],
+) -> tuple[Problem, ...] | None:
+    """What is missing for vLLM's CPU build; None where it is not to be installed."""
+    version = manifest.engine.vllm if manifest else versions.DEFAULT
+    own = manifest is not None and manifest.engine.python is not None
+    if own or choose_platform(inventory) != "cpu" or environment.find_built(version, "cpu"):
+        return None
+    deployments = planned.deployments if isinstance(planned, Planned) else ()
+    needs_compiler = any(each.engine_args.get("enforce-eager") is not True for each in deployments)
+    places = prerequisites.rooms(environment.directory(version, "cpu"), environment.download_cache())
+    found = prerequisites.find_problems(prerequisites.look(environ), places, needs_compiler=needs_compiler)
+    return tuple(
+        Problem(
+            message=f"vLLM {version} for CPU cannot be installed: {problem.sentence}",
+            hint=f"sudo apt-get install {problem.package}" if problem.package else problem.advice,
+        )
+        for problem in found
+    )
