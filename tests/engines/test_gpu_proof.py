@@ -81,7 +81,7 @@ def test_what_hangs_is_named_and_ended(torch_python, soon: float, question: str,
 
 def test_a_torch_that_does_not_even_load_is_ended_at_the_deadline(torch_python) -> None:
     found = check_cuda(torch_python(hang="import"), GPUS, deadline=time.monotonic() + 0.5)
-    assert found.hang == "importing torch"
+    assert (found.works, found.cut, found.hang) == (False, True, None)
     assert not _left_over()
 
 
@@ -111,6 +111,13 @@ def test_an_all_reduce_that_hangs_without_a_setting_works_with_it(torch_python, 
     assert (hung.outcome, hung.words) == (Outcome.HANG, "NCCL version 2.28.9+cuda13.0")
     assert not _left_over()
     assert all_reduce(python, GPUS, careful, deadline=soon).outcome is Outcome.OK
+
+
+def test_an_all_reduce_that_had_too_little_time_proves_nothing(torch_python, monkeypatch) -> None:
+    monkeypatch.setattr(gpu_proof, "ALL_REDUCE_SECONDS", 30)
+    python = torch_python(nccl_needs={"NCCL_P2P_DISABLE": "1"})
+    assert all_reduce(python, GPUS, {}, deadline=time.monotonic() + 1).outcome is Outcome.CUT
+    assert not _left_over()
 
 
 def test_an_error_of_nccl_is_told_in_its_words(torch_python, soon: float) -> None:

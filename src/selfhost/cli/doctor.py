@@ -6,12 +6,13 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
+from selfhost import progress
 from selfhost.cli import options, output
 from selfhost.doctor import bundle as bundles
 from selfhost.doctor.facts import Facts, Problem
@@ -38,6 +39,7 @@ NARROWEST, WIDEST = 60, 120
         "selfhost doctor --all",
         "selfhost doctor --quiet && selfhost up",
         "selfhost doctor --json | jq '.findings[] | select(.severity != \"ok\")'",
+        "selfhost doctor --deep",
         "selfhost doctor --bundle report.tar.gz",
     )
 )
@@ -46,6 +48,9 @@ NARROWEST, WIDEST = 60, 120
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code says it.")
 @click.option("--all", "everything", is_flag=True, help="Show the checks that found nothing wrong, too.")
 @click.option("--list", "as_list", is_flag=True, help="List the checks and look at nothing.")
+@click.option(
+    "--deep", is_flag=True, help="Compute on the GPUs and add up over two of them in the engine's Python, too (< 60 s)."
+)
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -61,6 +66,7 @@ def doctor(
     quiet: bool,
     everything: bool,
     as_list: bool,
+    deep: bool,
     bundle: Path | None,
 ) -> int:
     """Say whether this box will serve, what is wrong with it, and how to fix it.
@@ -72,6 +78,8 @@ def doctor(
         return ExitCode.OK
     named = ctx.get_parameter_source("manifest_path") is not ParameterSource.DEFAULT
     facts, text = _look(manifest_path if named or manifest_path.exists() else None)
+    if deep:
+        facts = _deeper(facts, quiet=quiet)
     findings = worst_first(examine(facts))
     if as_json:
         output.json_document({"findings": [asdict(finding) for finding in findings], "counts": _counts(findings)})
@@ -99,6 +107,15 @@ def _look(manifest_path: Path | None) -> tuple[Facts, str | None]:
         return gather(os.environ, manifest_problem=Problem(message=error.message, hint=error.hint)), None
     command = [sys.executable, "-P", "-m", "selfhost", "plan", "--json", "--file", str(manifest_path)]
     return gather(os.environ, Asked(manifest=manifest, text=text, plan_command=command)), text
+
+
+def _deeper(facts: Facts, *, quiet: bool) -> Facts:
+    from selfhost.doctor import look_deep
+
+    if quiet:
+        return replace(facts, deep=look_deep.look(facts, progress.ignore))
+    with output.ProgressLine("deep checks") as line:
+        return replace(facts, deep=look_deep.look(facts, line.report))
 
 
 def _counts(findings: Sequence[Finding]) -> dict[str, int]:

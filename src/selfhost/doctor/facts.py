@@ -7,7 +7,8 @@ and could not be found out: that is said, and never taken for good.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from selfhost.hardware.inventory import Inventory
+from selfhost.engines.gpu_answers import CudaProof, Outcome, Trial
+from selfhost.hardware.inventory import Gpu, Inventory
 from selfhost.manifest.schema import Manifest
 from selfhost.planner.plan import Deployment, Plan
 
@@ -132,6 +133,28 @@ class Leftovers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AllReduce:
+    """Two-rank all-reduces, with ever more careful settings of NCCL until one worked."""
+
+    pair: tuple[Gpu, Gpu]
+    trials: tuple[Trial, ...]
+
+    @property
+    def worked(self) -> Trial | None:
+        """The one that came to its end, if one did."""
+        return next((trial for trial in self.trials if trial.outcome is Outcome.OK), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deep:
+    """What the deep checks are about."""
+
+    gpus: tuple[Gpu, ...]  # that were tried
+    cuda: CudaProof
+    all_reduce: AllReduce | NotLooked | None  # None: there are no two GPUs to add up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """One look at a box, with a manifest or without."""
 
@@ -149,6 +172,7 @@ class Facts:
     hub: HubAnswer | NotLooked | None = None
     private_files: tuple[PrivateFile, ...] | NotLooked | None = None
     leftovers: Leftovers | NotLooked | None = None
+    deep: Deep | NotLooked | None = None  # None: not asked for, or no GPU
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:

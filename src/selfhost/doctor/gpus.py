@@ -53,6 +53,13 @@ class Cuda(NamedTuple):
     gpus: tuple[Gpu, ...]
 
 
+class CudaFailure(NamedTuple):
+    """Why CUDA does not start."""
+
+    sentence: str
+    fix: str
+
+
 def cuda_of(facts: Facts) -> Cuda | NotLooked | None:
     """What `cuda_init` is about; None without a GPU that works."""
     if not facts.inventory.gpus or facts.cuda is None:
@@ -130,8 +137,8 @@ def cuda_init(cuda: Cuda) -> Iterator[Verdict]:
             fix=f"docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility ...  # {_INSIDE}",
         )
     elif answer.code:
-        sentence, fix = _CUDA.get(answer.code, (f"CUDA error {answer.code}", "sudo dmesg | grep -e NVRM -e Xid"))
-        yield blocking(f"NVML sees {_count(gpus)}, but CUDA does not start: {sentence}", fix=fix)
+        known = cuda_failure(answer.code)
+        yield blocking(f"NVML sees {_count(gpus)}, but CUDA does not start: {known.sentence}", fix=known.fix)
     else:
         # A process sees one MIG device at most, however many there are (NVIDIA MIG user guide).
         expected = sum(1 for gpu in gpus if gpu.mig is None) or 1
@@ -143,6 +150,11 @@ def cuda_init(cuda: Cuda) -> Iterator[Verdict]:
             )
         else:
             yield fine(f"CUDA starts, with {found} device{'s' if found != 1 else ''}")
+
+
+def cuda_failure(code: int) -> CudaFailure:
+    """What the error `code` of CUDA (cuda.h: CUresult; the runtime's numbers are the same) means here."""
+    return CudaFailure(*_CUDA.get(code, (f"CUDA error {code}", "sudo dmesg | grep -e NVRM -e Xid")))
 
 
 def memory_errors(inventory: Inventory) -> Iterator[Verdict]:

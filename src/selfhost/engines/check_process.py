@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -85,32 +86,40 @@ class Check:
             self.process.stdout.close()
 
 
-def listen(checks: Sequence[Check], seconds: float, deadline: float) -> bool:
-    """Hear `checks` to their end and leave nothing of them; whether they came to it in time.
+class Ending(Enum):
+    """How checks came to their end."""
+
+    DONE = auto()  # by themselves
+    HANG = auto()  # they had all the time they may take
+    CUT = auto()  # they had less: the import took too long, or the deadline came
+
+
+def listen(checks: Sequence[Check], seconds: float, deadline: float) -> Ending:
+    """Hear `checks` to their end and leave nothing of them.
 
     They have `seconds` from when all have given their first answer (that torch is imported), and not beyond `deadline`
     on the monotonic clock. When one fails or dies, all end: the others would wait in vain.
     """
-    imported_by = min(deadline, time.monotonic() + IMPORT_SECONDS)
-    end: float | None = None
+    import_end = min(deadline, time.monotonic() + IMPORT_SECONDS)
+    full_end: float | None = None
     try:
         with selectors.DefaultSelector() as selector:
             for check in checks:
                 selector.register(check.pipe, selectors.EVENT_READ, check)
             while selector.get_map():
-                if end is None and all(check.answers for check in checks):
-                    end = min(deadline, time.monotonic() + seconds)
-                left = (imported_by if end is None else end) - time.monotonic()
+                if full_end is None and all(check.answers for check in checks):
+                    full_end = time.monotonic() + seconds
+                left = (import_end if full_end is None else min(deadline, full_end)) - time.monotonic()
                 if left <= 0:
-                    return False
+                    return Ending.HANG if full_end and full_end <= deadline else Ending.CUT
                 for key, _ in selector.select(left):
                     if not key.data.hear():
                         selector.unregister(key.fileobj)
                         with suppress(subprocess.TimeoutExpired):  # it has closed its output and goes on
                             key.data.process.wait(timeout=1)
                 if any(check.failed for check in checks):
-                    return True
-        return True
+                    return Ending.DONE
+        return Ending.DONE
     finally:
         for check in checks:
             check.end()

@@ -27,11 +27,12 @@ class CudaProof:
     copies: tuple[PeerCopy, ...] = ()
     error: str | None = None  # what torch says
     hang: str | None = None  # what did not come to its end: "initialising CUDA"
+    cut: bool = False  # the time was over before it could
 
     @property
     def works(self) -> bool:
         """Everything was answered, and nothing wrong."""
-        return self.error is None and self.hang is None
+        return self.error is None and self.hang is None and not self.cut
 
 
 class Outcome(StrEnum):
@@ -40,6 +41,7 @@ class Outcome(StrEnum):
     OK = "ok"
     ERROR = "error"
     HANG = "hang"
+    CUT = "cut"  # the time was over before it could show anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from selfhost.engines import proof
-from selfhost.engines.check_process import Check, listen
+from selfhost.engines.check_process import Check, Ending, listen
 from selfhost.engines.gpu_answers import CudaProof, Outcome, PeerCopy, Trial
 from selfhost.hardware.inventory import Gpu
 from selfhost.planner.link_test import Settings
@@ -29,7 +29,7 @@ def check_cuda(python: Path, gpus: Sequence[Gpu], *, deadline: float) -> CudaPro
     """
     uuids = [gpu.uuid for gpu in gpus]
     child = Check([python, "-P", _CUDA_CHECK], _environ(uuids))
-    hung = not listen([child], CUDA_SECONDS, deadline)
+    ending = listen([child], CUDA_SECONDS, deadline)
     answers = {name: value for answer in child.answers for name, value in answer.items()}
     computing = [uuids[answer["device"]] for answer in child.answers if "device" in answer]
     copies = [answer for answer in child.answers if "copy" in answer]
@@ -47,8 +47,9 @@ def check_cuda(python: Path, gpus: Sequence[Gpu], *, deadline: float) -> CudaPro
             )
             for copy in copies
         ),
-        error=answers.get("error") or (None if hung else child.died()),
-        hang=_next_question(gpus, answers, len(computing), len(copies)) if hung else None,
+        error=answers.get("error") or (child.died() if ending is Ending.DONE else None),
+        hang=_next_question(gpus, answers, len(computing), len(copies)) if ending is Ending.HANG else None,
+        cut=ending is Ending.CUT,
     )
 
 
@@ -65,23 +66,22 @@ def all_reduce(
     with tempfile.TemporaryDirectory(prefix="selfhost-") as folder:
         argv: list[str | Path] = [python, "-P", _ALL_REDUCE_CHECK, backend]
         ranks = [Check([*argv, str(rank), Path(folder, "store")], environ) for rank in range(2)]
-        hung = not listen(ranks, ALL_REDUCE_SECONDS, deadline)
+        ending = listen(ranks, ALL_REDUCE_SECONDS, deadline)
     answers = [answer for rank in ranks for answer in rank.answers]
     speeds = [answer["gib_per_second"] for answer in answers if "gib_per_second" in answer]
     errors = [answer["error"] for answer in answers if "error" in answer]
     words = [word for rank in ranks for word in rank.words]
     if len(speeds) == len(ranks):
         return Trial(settings=settings, outcome=Outcome.OK, gib_per_second=min(speeds))
-    if hung and not errors:
-        return Trial(settings=settings, outcome=Outcome.HANG, words=words[-1] if words else "")
+    if ending is not Ending.DONE:
+        outcome = Outcome.HANG if ending is Ending.HANG else Outcome.CUT
+        return Trial(settings=settings, outcome=outcome, words=words[-1] if words else "")
     died = [word for rank in ranks if (word := rank.died())]
     return Trial(settings=settings, outcome=Outcome.ERROR, words=(errors or died or words or ["no answer"])[0])
 
 
 def _next_question(gpus: Sequence[Gpu], answers: Mapping[str, Any], computing: int, copies: int) -> str:
     """What was asked when the answers ended; the order is that of cuda_check.py."""
-    if "torch" not in answers:
-        return "importing torch"
     if "devices" not in answers:
         return "initialising CUDA"
     if computing < len(gpus):
