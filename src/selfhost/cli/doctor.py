@@ -20,7 +20,7 @@ from selfhost.doctor.finding import Finding, Severity
 from selfhost.doctor.gather import Asked, gather
 from selfhost.doctor.registry import CHECKS, examine, worst_first
 from selfhost.errors import ExitCode
-from selfhost.manifest.load import load_manifest
+from selfhost.manifest.load import STDIN, load_manifest
 from selfhost.manifest.problems import ManifestError
 
 COLOURS: Mapping[Severity, str] = {
@@ -100,6 +100,8 @@ def _look(manifest_path: Path | None) -> tuple[Facts, str | None]:
     """The facts, and the manifest as it was written."""
     if manifest_path is None:
         return gather(os.environ), None
+    if manifest_path == STDIN:
+        raise click.UsageError("doctor reads the manifest more than once: name a file")
     try:
         manifest = load_manifest(manifest_path)
         text = manifest_path.read_text(encoding="utf-8-sig")

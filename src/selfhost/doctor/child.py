@@ -3,9 +3,14 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+
+from selfhost.parent_death import dying_with_us
+
+REAP_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +25,11 @@ class Ended:
 def run(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str]) -> Ended:
     """Run `argv` in a group of its own; raises `subprocess.TimeoutExpired` after SIGKILL to the group, and `OSError`.
 
-    Not `subprocess.run`, which then waits for the child to be gone: one in uninterruptible sleep may stay.
+    Not `subprocess.run`, which then waits for the child to be gone: one in uninterruptible sleep may stay. It dies with
+    the thread that called this, where the kernel can do that.
     """
     process = subprocess.Popen(
-        argv,
+        dying_with_us(argv) if sys.platform == "linux" else argv,
         env=dict(environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -39,6 +45,8 @@ def run(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str]) -> E
         if process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=REAP_SECONDS)
         for pipe in (process.stdout, process.stderr):
             if pipe:
                 pipe.close()

@@ -109,7 +109,7 @@ def _kind(disk: Disk) -> tuple[str, str]:
 
 
 def _listed(disks: list[Disk]) -> str:
-    names = [disk.purpose for disk in disks]
+    names = ["runtime files" if disk.purpose == "runtime" else disk.purpose for disk in disks]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

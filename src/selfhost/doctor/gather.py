@@ -25,8 +25,9 @@ from selfhost.runtime.status import ManagerStatus
 from selfhost.weights import missing_bytes
 
 # Together with the start of Python less than 3 s, whatever hangs.
-LOOK_SECONDS = 2.4
+LOOK_SECONDS = 2.5
 NVML_SECONDS = 2.2
+PLAN_SECONDS = 2.3
 HUB_SECONDS = 2.0
 CUDA_SECONDS = 2.3  # of `up`, too
 
@@ -47,7 +48,7 @@ def gather(environ: Mapping[str, str], asked: Asked | None = None, manifest_prob
     manifest = asked.manifest if asked else None
     inventory = Background(lambda: detect(deadline_seconds=NVML_SECONDS, environ=environ))
     statuses = Background(_statuses)
-    planned = Background(lambda: look_children.plan(asked.plan_command, LOOK_SECONDS, environ)) if asked else None
+    planned = Background(lambda: look_children.plan(asked.plan_command, PLAN_SECONDS, environ)) if asked else None
     repositories = _repositories(manifest, nvidia=nvidia) if manifest else ()
     hub = Background(lambda: look_children.hub(repositories, HUB_SECONDS, environ))
     cuda = Background(lambda: look_children.cuda(CUDA_SECONDS, environ)) if nvidia else None

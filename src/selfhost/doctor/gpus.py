@@ -227,7 +227,8 @@ def peer_access(facts: Facts) -> Iterator[Verdict]:
         )
     elif links:
         joined = sum(1 for link in links if link.nvlink_count)
-        yield fine(f"all {len(links)} pairs of GPUs have peer access, {joined} over NVLink")
+        pairs = f"all {len(links)} pairs of GPUs have" if len(links) > 1 else "both GPUs have"
+        yield fine(f"{pairs} peer access, {joined} over NVLink")
 
 
 def held_memory(inventory: Inventory) -> Iterator[Verdict]:

@@ -115,12 +115,12 @@ def cores(facts: Facts) -> Iterator[Verdict]:
     needed = 2 + gpus
     if gpus and host.cpu_count < needed:
         yield warning(
-            f"{host.cpu_count} cores for {gpus} GPU{'s' if gpus > 1 else ''}: vLLM asks for {needed}, and with fewer "
+            f"{_cores(host.cpu_count)} for {gpus} GPU{'s' if gpus > 1 else ''}: vLLM asks for {needed}, and with fewer "
             "the GPUs wait for the CPU",
             fix=f"docker run --cpus={needed} ..." if host.container else None,
         )
     else:
-        yield fine(f"{host.cpu_count} cores")
+        yield fine(_cores(host.cpu_count))
 
 
 def reaping(facts: Facts) -> Iterator[Verdict]:
@@ -136,6 +136,10 @@ def reaping(facts: Facts) -> Iterator[Verdict]:
             "zombies",
             fix="docker run --init ...",
         )
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'s' if count > 1 else ''}"
 
 
 def _larger_shm(facts: Facts) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 HIDDEN = "[redacted]"
-SHORTEST = 6  # of a secret value that is replaced wherever it stands; shorter ones would garble everything
+SHORTEST = 8  # of a secret value that is replaced wherever it stands; shorter ones would garble everything
+SHORTEST_NAME = 3  # likewise of a user and a machine
 
 _SECRET_NAME = re.compile(r"(?i)token|key|secret|passw|credential|auth|cookie")
 _PATTERNS = (
@@ -14,7 +15,9 @@ _PATTERNS = (
     (re.compile(r"(?<=://)[^\s/@'\"]+@"), f"{HIDDEN}@"),
     (re.compile(r"(?i)([?&](?:[a-z-]*(?:token|key|signature|credential|sig))=)[^&\s\"']+"), rf"\1{HIDDEN}"),
     (
-        re.compile(r"(?i)((?:api[-_]?key|token|secret|password|sha256)[\"']?\s*[=:]\s*[\"']?)(?!\$\{)[^\s\"',}]+"),
+        re.compile(
+            r"(?i)((?:api[-_]?key|token|secret|password|signature|bearer|cookie|sha256)[\"']?\s*[=:]\s*[\"']?)(?!\$\{)[^\s\"',}]+"
+        ),
         rf"\1{HIDDEN}",
     ),
     (re.compile(r"\b[0-9a-fA-F]{64}\b"), HIDDEN),
@@ -52,13 +55,21 @@ def redaction(
     """Take for a secret whatever a variable with a telling name holds, and `more_secrets`."""
     values = {value for name, value in environ.items() if _SECRET_NAME.search(name)} | set(more_secrets)
     names = {home: "~", user: "user", machine: "machine"}
-    plain = {"", "/", "root", "user", "localhost", "~"}  # they name nobody
+    plain = {"root", "user", "localhost", "machine"}  # they name nobody
     return Redaction(
-        secrets=tuple(sorted((value for value in values if len(value) >= SHORTEST), key=len, reverse=True)),
-        names={name: word for name, word in names.items() if name not in plain},
+        secrets=tuple(
+            sorted(
+                (value for value in values if len(value) >= SHORTEST and not value.isdecimal()), key=len, reverse=True
+            )
+        ),
+        names={name: word for name, word in names.items() if len(name) >= SHORTEST_NAME and name not in plain},
     )
 
 
 def allowed(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that may be told, by name; of all others not even that."""
-    return {name: value for name, value in sorted(environ.items()) if ENVIRONMENT.fullmatch(name)}
+    """The variables that may be told; of all others not even the name."""
+    return {
+        name: value
+        for name, value in sorted(environ.items())
+        if ENVIRONMENT.fullmatch(name) and not _SECRET_NAME.search(name)
+    }

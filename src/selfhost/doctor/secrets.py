@@ -18,7 +18,7 @@ def file_modes(files: tuple[PrivateFile, ...]) -> Iterator[Verdict]:
             fix=f"chmod {'700' if file.folder else '600'} {quote(file.path)}",
         )
     if files and not open_:
-        yield fine(f"{len(files)} files and folders with secrets are for this user alone")
+        yield fine(f"what holds secrets is for this user alone: {', '.join(file.path for file in files)}")
 
 
 def in_manifest(lines: tuple[int, ...]) -> Iterator[Verdict]:

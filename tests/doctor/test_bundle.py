@@ -1,0 +1,129 @@
+"""What leaves a machine in a bundle: everything that helps, and no secret."""
+
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from selfhost.doctor.redact import redaction
+
+CANARIES = {
+    "hub token": "hf_CanaryCanaryCanary12345",
+    "stored hub token": "hf_StoredCanaryCanary67890",
+    "api key": "sk-selfhost-0123456789abcdef0123456789abcdef0123456789abcdef",
+    "upstream key": "plain-words-as-a-key",
+    "proxy password": "pr0xyPassw0rd",
+    "index password": "ind3xPassw0rd",
+    "netrc password": "netrcPassw0rd",
+    "key hash": "ba0e5f9b5452ebd924c09a0607d11015330500706be3250ebad64cddd94d7d4b",
+    "bearer": "eyJhbGciOi.J9canary",
+    "signature": "sigCanary0123",
+    "user": "canaryuser",
+}
+
+
+@pytest.fixture
+def canaries(tmp_path: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A machine whose files, logs and variables are full of secrets."""
+    home = tmp_path / CANARIES["user"]
+    home.mkdir()
+    (home / ".netrc").write_text(f"machine hub login me password {CANARIES['netrc password']}\n")
+    token = isolated / "hf_home/token"
+    token.parent.mkdir(parents=True)
+    token.write_text(CANARIES["stored hub token"] + "\n")
+    for name, value in {
+        "HOME": str(home),
+        "USER": CANARIES["user"],
+        "LOGNAME": CANARIES["user"],
+        "HF_TOKEN": CANARIES["hub token"],
+        "MY_UPSTREAM": CANARIES["upstream key"],
+        "UV_INDEX_URL": f"https://me:{CANARIES['index password']}@index.example/simple",
+        "UV_INDEX_OWN_PASSWORD": CANARIES["index password"],
+        "NO_PROXY": f"{home}/x,localhost",
+        "HTTPS_PROXY": f"http://me:{CANARIES['proxy password']}@127.0.0.1:9",
+    }.items():
+        monkeypatch.setenv(name, value)
+    logs = isolated / "state/box/logs/chat-0"
+    logs.mkdir(parents=True)
+    (logs / "1.log").write_text(
+        "\n".join(f"INFO {what}={secret}" for what, secret in CANARIES.items()) + "\nlast word\n"
+    )
+    (logs.parent / "gateway.log").write_text(
+        f"Authorization: Bearer {CANARIES['bearer']}\nGET https://cdn/x?X-Amz-Signature={CANARIES['signature']}&y=1\n"
+        f"open {home}/models: no such file\n"
+    )
+    return CANARIES
+
+
+MANIFEST = """
+version: 1
+name: box
+gateway:
+  keys: [{{name: ci, sha256: {hash}}}]
+# {token} and ${{env:MY_UPSTREAM:-}}
+models: [{{name: chat, source: demo-a}}]
+"""
+
+
+@pytest.mark.parametrize("file", ["report.tar.gz", "report.zip"])
+def test_a_bundle_holds_what_helps_and_no_secret(program, canaries, tmp_path: Path, file: str) -> None:
+    program.manifest(MANIFEST.format(hash=canaries["key hash"], token=canaries["hub token"]).replace(":-", ""))
+    ran = program("doctor", "--bundle", file)
+    path = tmp_path / file
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    inside = read(path)
+    assert set(inside) >= {
+        "findings.json",
+        "inventory.json",
+        "versions.txt",
+        "environment.txt",
+        "models.yaml",
+        "plan.json",
+        "logs/box/chat-0/1.log",
+        "logs/box/gateway.log",
+    }
+    assert all(f"  {name}\n" in ran.stderr for name in inside)
+    everything = "\n".join([*inside, *inside.values()])
+    assert {what for what, secret in canaries.items() if secret in everything} == set()
+    assert "last word" in inside["logs/box/chat-0/1.log"]
+    assert "${env:MY_UPSTREAM" in inside["models.yaml"]
+    assert "open ~/models" in inside["logs/box/gateway.log"]
+    assert "HTTPS_PROXY=http://[redacted]@127.0.0.1:9" in inside["environment.txt"]
+    assert "MY_UPSTREAM" not in inside["environment.txt"]
+    assert "UV_INDEX_OWN_PASSWORD" not in inside["environment.txt"]
+    again = program("doctor", "--bundle", file)
+    assert again.code == 1
+    assert f"{file} is there already" in again.stderr
+    assert read(path) == inside
+
+
+def test_a_bundle_has_a_name_that_says_what_it_is(program) -> None:
+    ran = program("doctor", "--bundle", "report.txt")
+    assert ran.code == 1
+    assert "end it with .tar.gz or .zip" in ran.stderr
+
+
+def test_what_is_no_secret_stays_readable() -> None:
+    how = redaction(
+        {"MAX_TOKENS": "32768", "SSH_AUTH_SOCK": "short"},
+        more_secrets=["", "no"],
+        home="/root",
+        user="root",
+        machine="g",
+    )
+    text = 'root: "max_model_len": 32768, num_tokens=512, no key, a task-force of 3 risk-takers\n'
+    assert how.apply(text) == text
+    assert how.apply("/root/x and api_key: abc, token=${env:T}") == "~/x and api_key: [redacted], token=${env:T}"
+
+
+def read(path: Path) -> dict[str, str]:
+    """The files of a bundle, by name."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            found = {name: archive.read(name) for name in archive.namelist()}
+    else:
+        with tarfile.open(path) as archive:
+            found = {member.name: archive.extractfile(member).read() for member in archive.getmembers()}
+    return {name.removeprefix("selfhost-bundle/"): content.decode() for name, content in found.items()}
