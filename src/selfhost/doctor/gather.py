@@ -26,10 +26,10 @@ from selfhost.weights import missing_bytes
 
 # Together with the start of Python less than 3 s, whatever hangs.
 LOOK_SECONDS = 2.5
-NVML_SECONDS = 2.2
-PLAN_SECONDS = 2.3
+NVML_SECONDS = 2.1
+PLAN_SECONDS = 2.0
 HUB_SECONDS = 2.0
-CUDA_SECONDS = 2.3  # of `up`, too
+CUDA_SECONDS = 2.1  # of `up`, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
