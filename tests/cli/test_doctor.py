@@ -89,11 +89,11 @@ def test_nothing_that_hangs_keeps_it_from_an_answer(nvml, examine, program, blac
     network = {"HF_ENDPOINT": "http://hub.example", "HTTP_PROXY": black_hole, "NO_PROXY": "", "HF_HUB_OFFLINE": "0"}
     code, found = examine(FAKE_CUDA="hang", **network)
     assert code == 4
-    assert "did not answer within" in found["gpu-driver"]["sentence"]
+    assert "not answer" in found["gpu-driver"]["sentence"]
     assert found["hub-access"]["sentence"] == (
         "access to the Hub could not be looked at: the Hub did not answer within 2.0 s"
     )
-    assert found["plan"]["severity"] == "info" or "did not answer" in found["plan"]["sentence"]
+    assert found["plan"]["severity"] == "info" or "not answer" in found["plan"]["sentence"]
     assert [process.cmdline() for process in psutil.process_iter() if _is_query(process)] == []
 
 
@@ -158,7 +158,7 @@ def test_on_a_terminal_long_sentences_are_wrapped_and_fixes_are_not(program, nvm
     assert "\x1b" not in shown
     lines = shown.replace("\r", "").splitlines()
     assert lines[0] == "blocking  the NVIDIA driver is not loaded [gpu-driver]"
-    assert lines[1] == "            load it with `sudo modprobe nvidia`; if that fails, in" or "modprobe" in lines[1]
+    assert "`sudo modprobe nvidia`; if that fails, install the driver" in shown.replace("\r\n", "")
 
 
 def test_the_list_names_every_check_and_looks_at_nothing(selfhost) -> None:
