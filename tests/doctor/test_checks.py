@@ -1,6 +1,6 @@
 """Every check as a function of facts: what is said about which box."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -63,7 +63,8 @@ GPU = Gpu(
 )
 SECOND = replace(GPU, index=1, uuid="GPU-1", pci_bus_id="0000:21:00.0")
 LINK = GpuLink(first="GPU-0", second="GPU-1", pci_path=PciPath.HOST_BRIDGE, nvlink_count=0, peer_access=False)
-SLICE = replace(GPU, uuid="MIG-0", mig=MigDevice(index=0, parent_uuid="GPU-9", gpu_instance=1, compute_instance=0))
+A_SLICE = MigDevice(**dict.fromkeys((field.name for field in fields(MigDevice)), 0))  # that it is one is what matters
+SLICE = replace(GPU, uuid="MIG-0", mig=A_SLICE)
 LISTENER = Listener(host="0.0.0.0", port=8265, pid=17, program="ray", ours=False, private=False)
 DISK = Disk(purpose="weights", path="/data/hub", total_bytes=100 * GIB, free_bytes=50 * GIB)
 PORT = PortAnswer(address="127.0.0.1:8000", error=None)
@@ -106,6 +107,7 @@ def cuda(*gpus: Gpu, **answer) -> Facts:
 TABLE = [
     # check, facts, severity, words of the sentence, words of the fix
     ("gpu-driver", box(GPU), "ok", "1 GPU, driver unknown", None),
+    ("gpu-driver", box(GPU, SLICE, SLICE), "ok", "1 GPU and 2 MIG devices", None),
     ("gpu-driver", box(), "ok", "no GPU: models run on the CPU", None),
     ("gpu-driver", broken(), "blocking", "the NVIDIA driver is not loaded", "sudo modprobe nvidia"),
     ("gpu-driver", broken("auto", "demo-a"), "blocking", "the NVIDIA driver is not loaded", "sudo modprobe nvidia"),
@@ -156,9 +158,15 @@ TABLE = [
     ("gpu-memory-errors", gpu(row_remap_pending=False, row_remap_failed=True), "warning", "have it replaced", None),
     ("gpu-xid", gpu(xids=(13, 79, 79)), "warning", "Xid 79 (it fell off the bus)", "dmesg"),
     ("gpu-xid", gpu(xids=(31, 13, 31)), "info", "Xid 31, 13, which programs cause", None),
-    ("gpu-power", gpu(power_limit_watts=250, power_default_watts=450), "info", "250 W of 450 W", "nvidia-smi -pl"),
+    (
+        "gpu-power",
+        gpu(power_limit_watts=250, power_default_watts=450),
+        "info",
+        "250 W of 450 W",
+        "sudo nvidia-smi -i 0 -pl 450",
+    ),
     ("gpu-power", gpu(power_limit_watts=450, power_default_watts=450), "ok", "capped", None),
-    ("gpu-peer-access", box(GPU, SECOND, links=(LINK,)), "info", "1 of 1 pairs of GPUs (0-1)", "topo -p2p"),
+    ("gpu-peer-access", box(GPU, SECOND, links=(LINK,)), "info", "the GPUs 0-1 have no peer access", "topo -p2p"),
     (
         "gpu-peer-access",
         box(GPU, SECOND, links=(replace(LINK, peer_access=True, nvlink_count=4),)),
@@ -179,7 +187,14 @@ TABLE = [
         gpu(memory_free_bytes=4 * GIB, processes=(GpuProcess(pid=17, used_bytes=None, command="python3"),)),
         "warning",
         "others hold 20 GiB of 24 GiB: python3 (pid 17)",
-        None,
+        "ps -o user,pid,etime,args -p 17",
+    ),
+    (
+        "gpu-memory-held",
+        gpu(memory_free_bytes=4 * GIB, processes=(GpuProcess(pid=17, used_bytes=None, command=None),)),
+        "warning",
+        "others hold 20 GiB of 24 GiB: pid 17 of the host",
+        "nvidia-smi -i 0",
     ),
     ("shm-size", host(), "ok", "8 GiB of 8 GiB free", None),
     ("shm-size", host(shm_free_bytes=0), "blocking", "/dev/shm is full (0 B of 8 GiB free)", "selfhost down"),

@@ -22,11 +22,12 @@ class Ended:
     stderr: str
 
 
-def run(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str]) -> Ended:
+def run(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str], grace_seconds: float = 0.0) -> Ended:
     """Run `argv` in a group of its own; raises `subprocess.TimeoutExpired` after SIGKILL to the group, and `OSError`.
 
-    Not `subprocess.run`, which then waits for the child to be gone: one in uninterruptible sleep may stay. It dies with
-    the thread that called this, where the kernel can do that.
+    One that starts groups itself gets SIGINT first, and `grace_seconds` to end them. Not `subprocess.run`, which then
+    waits for the child to be gone: one in uninterruptible sleep may stay. It dies with the thread that called this,
+    where the kernel can do that.
     """
     process = subprocess.Popen(
         dying_with_us(argv) if sys.platform == "linux" else argv,
@@ -42,11 +43,17 @@ def run(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str]) -> E
         stdout, stderr = process.communicate(timeout=seconds)
         return Ended(code=process.returncode, stdout=stdout, stderr=stderr)
     finally:
+        if process.poll() is None and grace_seconds:
+            _send(process, signal.SIGINT, grace_seconds)
         if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=REAP_SECONDS)
+            _send(process, signal.SIGKILL, REAP_SECONDS)
         for pipe in (process.stdout, process.stderr):
             if pipe:
                 pipe.close()
+
+
+def _send(process: subprocess.Popen[str], number: signal.Signals, seconds: float) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=seconds)

@@ -1,8 +1,8 @@
 """All facts of one look at a box, gathered at once and in bounded time."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from selfhost import paths, versions
@@ -26,10 +26,10 @@ from selfhost.weights import missing_bytes
 
 # Together with the start of Python less than 3 s, whatever hangs.
 LOOK_SECONDS = 2.5
-NVML_SECONDS = 2.2
-PLAN_SECONDS = 2.3
+NVML_SECONDS = 2.1
+PLAN_SECONDS = 2.0
 HUB_SECONDS = 2.0
-CUDA_SECONDS = 2.3  # of `up`, too
+CUDA_SECONDS = 2.1  # of `up`, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ def gather(environ: Mapping[str, str], asked: Asked | None = None, manifest_prob
         raise SelfhostError(f"this machine could not be looked at: {machine.cause}", hint="selfhost gpus")
     plan = planned.result(until) if planned else None
     return Facts(
-        inventory=without_ours(machine, [each.observed for status in running.values() for each in status.replicas]),
+        inventory=_of_others(machine, running, ours),
         environ=environ,
         manifest=manifest,
         manifest_problem=manifest_problem,
@@ -96,6 +96,20 @@ def for_gate(
         ),
         cuda=look_children.cuda(CUDA_SECONDS, environ) if inventory.gpus else None,
         port=_port(manifest, {manifest.name: status} if status else {}),
+    )
+
+
+def _of_others(inventory: Inventory, running: Mapping[str, ManagerStatus], ours: Collection[int]) -> Inventory:
+    """`inventory` with neither the memory nor the processes of our own engines."""
+    left = without_ours(inventory, [each.observed for status in running.values() for each in status.replicas])
+    return replace(
+        left,
+        gpus=tuple(
+            replace(gpu, processes=tuple(each for each in gpu.processes if each.pid not in ours))
+            if gpu.processes
+            else gpu
+            for gpu in left.gpus
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """Checks of the GPUs and of the driver. Pure."""
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import NamedTuple
 
 from selfhost.demo import VARIANTS
@@ -199,14 +200,19 @@ def xids(inventory: Inventory) -> Iterator[Verdict]:
 
 def power(inventory: Inventory) -> Iterator[Verdict]:
     """GPUs that may draw less than they were made for."""
-    capped = [
-        f"GPU {gpu.label} may draw {gpu.power_limit_watts} W of {gpu.power_default_watts} W"
+    known = [
+        (gpu.power_limit_watts, gpu.power_default_watts, gpu.label)
         for gpu in inventory.gpus
-        if gpu.power_limit_watts and gpu.power_default_watts and gpu.power_limit_watts < gpu.power_default_watts
+        if gpu.power_limit_watts and gpu.power_default_watts and gpu.mig is None
     ]
-    for sentence in capped:
-        yield note(f"{sentence}: it computes slower", fix="sudo nvidia-smi -pl WATTS")
-    if not capped and any(gpu.power_limit_watts and gpu.power_default_watts for gpu in inventory.gpus):
+    capped = sorted(each for each in known if each[0] < each[1])
+    for (limit, default), group in groupby(capped, key=lambda each: each[:2]):
+        labels = ",".join(label for _, _, label in group)
+        yield note(
+            f"GPU {labels}: power is capped at {limit} W of {default} W, and it computes slower",
+            fix=f"sudo nvidia-smi -i {labels} -pl {default}",
+        )
+    if known and not capped:
         yield fine("no GPU's power is capped")
 
 
@@ -217,46 +223,48 @@ def peer_access(facts: Facts) -> Iterator[Verdict]:
     if without:
         split = [each.name for each in facts.deployments if each.tensor_parallel_size > 1]
         labels = {gpu.uuid: gpu.label for gpu in facts.inventory.gpus}
-        pairs = ", ".join(f"{labels.get(link.first, '?')}-{labels.get(link.second, '?')}" for link in without[:4])
-        more = f" and {len(without) - 4} more" if len(without) > 4 else ""
+        pairs = [f"{labels.get(link.first, '?')}-{labels.get(link.second, '?')}" for link in without]
+        shown = ", ".join(pairs[:4]) + (f" and {len(pairs) - 4} more" if len(pairs) > 4 else "")
+        who = f"{len(pairs)} of {len(links)} pairs of GPUs ({shown})" if len(links) > 1 else f"the GPUs {shown}"
         yield (warning if split else note)(
-            f"{len(without)} of {len(links)} pairs of GPUs ({pairs}{more}) have no peer access: a model split over "
-            "them talks through the host's memory, slowly"
+            f"{who} have no peer access: a model split over them talks through the host's memory, slowly"
             + (f" ({', '.join(split)}); replicas of one GPU each do not" if split else ""),
             fix="nvidia-smi topo -p2p r",
         )
     elif links:
         joined = sum(1 for link in links if link.nvlink_count)
-        pairs = f"all {len(links)} pairs of GPUs have" if len(links) > 1 else "both GPUs have"
-        yield fine(f"{pairs} peer access, {joined} over NVLink")
+        all_of_them = f"all {len(links)} pairs of GPUs have" if len(links) > 1 else "both GPUs have"
+        yield fine(f"{all_of_them} peer access, {joined} over NVLink")
 
 
 def held_memory(inventory: Inventory) -> Iterator[Verdict]:
     """Memory that others hold. The bytes are the truth: a container does not see every process."""
-    found = False
+    found = looked = False
     for gpu in inventory.gpus:
         if gpu.memory_total_bytes is None or gpu.memory_free_bytes is None or gpu.unified_memory:
             continue
+        looked = True
         held = gpu.memory_total_bytes - gpu.memory_free_bytes
         if held < HELD_BYTES:
             continue
         found = True
-        who = ", ".join(
-            f"{process.command or 'unknown'} (pid {process.pid})"
-            for process in (gpu.processes or ())
-            if process.command
-        )
+        seen = [process for process in gpu.processes or () if process.command]
+        unseen = [f"pid {process.pid} of the host" for process in gpu.processes or () if not process.command]
+        who = ", ".join([*(f"{process.command} (pid {process.pid})" for process in seen), *unseen])
+        pids = ",".join(str(process.pid) for process in seen)
         yield warning(
             f"GPU {gpu.label}: others hold {format_bytes(held)} of {format_bytes(gpu.memory_total_bytes)}: "
             + (who or "processes that cannot be seen from here"),
-            fix=f"nvidia-smi -i {gpu.index}" if not who else None,
+            fix=f"ps -o user,pid,etime,args -p {pids}" if pids else f"nvidia-smi -i {gpu.index}",
         )
-    if not found and any(gpu.memory_free_bytes is not None for gpu in inventory.gpus):
+    if looked and not found:
         yield fine("nobody else holds GPU memory")
 
 
 def _count(gpus: tuple[Gpu, ...]) -> str:
-    return f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}"
+    slices = sum(1 for gpu in gpus if gpu.mig)
+    kinds = [(len(gpus) - slices, "GPU"), (slices, "MIG device")]
+    return " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for count, kind in kinds if count)
 
 
 def _differ(gpus: tuple[Gpu, ...]) -> bool:

@@ -12,6 +12,8 @@ from selfhost.runtime.control import plan_codec
 from selfhost.units import format_duration
 from selfhost.weights import missing_bytes
 
+PLAN_GRACE_SECONDS = 0.4  # to end its own question to NVML: `communicate` waits 0.25 s after SIGINT
+
 _MODULE = (sys.executable, "-P", "-m")
 
 
@@ -50,7 +52,7 @@ def hub(repositories: Sequence[str], seconds: float, environ: Mapping[str, str])
 def plan(argv: Sequence[str], seconds: float, environ: Mapping[str, str]) -> Planned | NotLooked:
     """The plan that `argv`, a `selfhost plan --json`, makes."""
     try:
-        ended = child.run(argv, seconds=seconds, environ=environ)
+        ended = child.run(argv, seconds=seconds, environ=environ, grace_seconds=PLAN_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         return NotLooked(cause=f"there was no plan within {format_duration(seconds)}; `selfhost plan` waits longer")
     if ended.code:
