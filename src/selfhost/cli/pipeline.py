@@ -5,6 +5,7 @@ from pathlib import Path
 
 from selfhost import paths
 from selfhost.catalog.lookup import lookup
+from selfhost.cli import output
 from selfhost.engines.arguments import validate
 from selfhost.engines.environment import load_arguments
 from selfhost.errors import BlockedError, SelfhostError
@@ -14,9 +15,10 @@ from selfhost.manifest.load import load_manifest
 from selfhost.manifest.schema import Manifest
 from selfhost.planner.build import Found, PlanError, build_plan
 from selfhost.planner.plan import Plan
-from selfhost.planner.reclaim import without_ours
+from selfhost.planner.reclaim import without_leftovers, without_ours
 from selfhost.planner.source import choose_source
 from selfhost.runtime.control_client import ControlClient
+from selfhost.runtime.ledger import read_ledger
 from selfhost.runtime.observe import find_engine
 from selfhost.runtime.status import ManagerStatus
 
@@ -40,7 +42,14 @@ def prepare(manifest_path: Path) -> Prepared:
     _refuse_exposure(manifest)
     client = ControlClient(manifest.name)
     status = client.status_if_running()
-    inventory = without_ours(detect(), [each.observed for each in status.replicas] if status else [])
+    ledger = read_ledger()
+    for problem in ledger.problems:
+        output.warn(problem)
+    inventory = detect()
+    if status:
+        inventory = without_ours(inventory, [each.observed for each in status.replicas])
+    else:
+        inventory = without_leftovers(inventory, ledger.of(manifest.name))
     found: dict[str, Found] = {}
     refusals: list[SelfhostError] = []
     for model in manifest.models:
@@ -51,7 +60,7 @@ def prepare(manifest_path: Path) -> Prepared:
             refusals.append(type(error)(f"{model.name}: {error.message}", hint=error.hint))
     if refusals:
         raise refusals[0] if len(refusals) == 1 else PlanError(refusals)
-    plan = build_plan(manifest, inventory, found)
+    plan = build_plan(manifest, inventory, found, ledger.others(manifest.name))
     _refuse_bad_arguments(plan)
     return Prepared(
         plan=plan,

@@ -8,12 +8,14 @@ from selfhost.errors import BlockedError, SelfhostError
 from selfhost.hardware.inventory import Inventory
 from selfhost.manifest.schema import Manifest, Model
 from selfhost.planner import kv_cache
+from selfhost.planner.claims import ManifestClaims
 from selfhost.planner.devices import HOST, Device, devices
 from selfhost.planner.fit import Fit, find_fit
 from selfhost.planner.placement import Ledger
 from selfhost.planner.plan import (
     Basis,
     Deployment,
+    DeviceRoom,
     EngineBuild,
     Figure,
     GatewayPlan,
@@ -49,13 +51,17 @@ class PlanError(BlockedError):
         self.refusals = tuple(refusals)
 
 
-def build_plan(manifest: Manifest, inventory: Inventory, found: Mapping[str, Found]) -> Plan:
+def build_plan(
+    manifest: Manifest, inventory: Inventory, found: Mapping[str, Found], others: Sequence[ManifestClaims] = ()
+) -> Plan:
     """Plan every model of `manifest`; `found` holds the checkpoint of each by the model's name.
+
+    What `others`, the manifests that run beside it, have been promised is left to them.
 
     Raises `PlanError` with every model that does not fit, and the nearest thing that would.
     """
     platform = choose_platform(inventory)
-    ledger = Ledger(devices(inventory, platform))
+    ledger = Ledger(devices(inventory, platform, others))
     fits: dict[str, Fit] = {}
     refusals: list[SelfhostError] = []
     # Models that say how long their requests are come first: the others take what is left.
@@ -80,6 +86,9 @@ def build_plan(manifest: Manifest, inventory: Inventory, found: Mapping[str, Fou
             keys=tuple(HashedKey(name=key.name, sha256=key.sha256) for key in manifest.gateway.keys),
         ),
         deployments=tuple(_deployment(model, found[model.name], fits[model.name], ledger) for model in manifest.models),
+        room=tuple(
+            DeviceRoom(device=device.id, label=device.label, bytes=device.room_bytes) for device in ledger.devices
+        ),
     )
 
 
