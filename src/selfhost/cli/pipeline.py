@@ -11,6 +11,7 @@ from selfhost.engines.environment import load_arguments
 from selfhost.errors import BlockedError, SelfhostError
 from selfhost.gateway.keys import KeyStore
 from selfhost.hardware.detect import detect
+from selfhost.hardware.inventory import Inventory
 from selfhost.manifest.load import load_manifest
 from selfhost.manifest.schema import Manifest
 from selfhost.planner.build import Found, PlanError, build_plan
@@ -50,6 +51,27 @@ def prepare(manifest_path: Path) -> Prepared:
         inventory = without_ours(inventory, [each.observed for each in status.replicas])
     else:
         inventory = without_leftovers(inventory, ledger.of(manifest.name))
+    plan = build_plan(manifest, inventory, _look_up(manifest, inventory), ledger.others(manifest.name))
+    _refuse_bad_arguments(plan)
+    return Prepared(
+        plan=plan,
+        manifest_path=str(manifest_path.absolute()),
+        client=client,
+        status=status,
+    )
+
+
+def plan_for(manifest_path: Path, inventory: Inventory) -> Plan:
+    """Make the plan of a manifest for a machine that is not this one: of this one, nothing is asked.
+
+    Raises as `prepare` does.
+    """
+    manifest = load_manifest(manifest_path)
+    return build_plan(manifest, inventory, _look_up(manifest, inventory))
+
+
+def _look_up(manifest: Manifest, inventory: Inventory) -> dict[str, Found]:
+    """The checkpoint of every model; raises `PlanError` with all that cannot be had."""
     found: dict[str, Found] = {}
     refusals: list[SelfhostError] = []
     for model in manifest.models:
@@ -60,14 +82,7 @@ def prepare(manifest_path: Path) -> Prepared:
             refusals.append(type(error)(f"{model.name}: {error.message}", hint=error.hint))
     if refusals:
         raise refusals[0] if len(refusals) == 1 else PlanError(refusals)
-    plan = build_plan(manifest, inventory, found, ledger.others(manifest.name))
-    _refuse_bad_arguments(plan)
-    return Prepared(
-        plan=plan,
-        manifest_path=str(manifest_path.absolute()),
-        client=client,
-        status=status,
-    )
+    return found
 
 
 def key_store(manifest_name: str) -> KeyStore:

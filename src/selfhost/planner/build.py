@@ -1,5 +1,6 @@
 """build_plan: what was asked for, what is there and what the models are become the Plan. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,14 +96,17 @@ def build_plan(
 def describe_machine(inventory: Inventory) -> str:
     """One line about what there is: the GPUs, or the host of a CPU box."""
     host = inventory.host
+    if inventory.what_if:
+        return f"what if: {_gpus(inventory) or f'no GPU, {format_bytes(host.memory_total_bytes)} memory'}"
     if not inventory.gpus:
         return f"no GPU, {host.cpu_count} cores, {format_bytes(host.memory_total_bytes)} memory"
-    kinds: dict[str, int] = {}
-    for gpu in inventory.gpus:
-        kinds[gpu.name or "unknown GPU"] = kinds.get(gpu.name or "unknown GPU", 0) + 1
-    gpus = ", ".join(f"{count} × {name}" for name, count in kinds.items())
     cuda = ".".join(map(str, inventory.cuda_version)) if inventory.cuda_version else "unknown"
-    return f"{gpus}, driver {inventory.driver_version or 'unknown'}, CUDA {cuda}"
+    return f"{_gpus(inventory)}, driver {inventory.driver_version or 'unknown'}, CUDA {cuda}"
+
+
+def _gpus(inventory: Inventory) -> str:
+    kinds = Counter(gpu.name or "unknown GPU" for gpu in inventory.gpus)
+    return ", ".join(f"{count} × {name}" for name, count in kinds.items())
 
 
 def _deployment(model: Model, found: Found, fit: Fit, ledger: Ledger) -> Deployment:

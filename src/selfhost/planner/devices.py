@@ -40,7 +40,8 @@ def devices(inventory: Inventory, platform: Platform, others: Sequence[ManifestC
         found: tuple[Device | None, ...] = (_from_host(inventory.host),)
     else:
         found = tuple(_from_gpu(gpu) for gpu in inventory.gpus)
-    return tuple(_less_claimed(device, others) for device in found if device)
+    there = (_less_claimed(device, others) for device in found if device)
+    return tuple(_described(device) for device in there) if inventory.what_if else tuple(there)
 
 
 def _from_host(host: Host) -> Device:
@@ -63,6 +64,16 @@ def _from_gpu(gpu: Gpu) -> Device | None:
         usable = max(0, gpu.memory_free_bytes - CONTEXT_BYTES)
         cause = "what other processes and the CUDA context leave"
     return Device(id=gpu.uuid, index=gpu.index, name=gpu.name, total=total, usable_bytes=usable, cause=cause)
+
+
+def _described(device: Device) -> Device:
+    """`device` as it is of a machine that nobody has looked at."""
+    note = "as it was described" if device.id == HOST else "what others of its kind have"
+    return replace(
+        device,
+        total=Figure(bytes=device.total.bytes, basis=Basis.ESTIMATED, note=note),
+        cause=device.cause and "what the driver and the CUDA context leave" if device.id != HOST else "",
+    )
 
 
 def _less_claimed(device: Device, others: Sequence[ManifestClaims]) -> Device:
