@@ -1,5 +1,6 @@
 """The machine ledger on disk: whose claims count, what is not believed, and two who add to it at once."""
 
+import asyncio
 import fcntl
 import json
 import os
@@ -10,8 +11,21 @@ from pathlib import Path
 import pytest
 
 from selfhost import paths, state
-from selfhost.errors import SelfhostError
-from selfhost.planner.plan import Plan
+from selfhost.catalog.model import CheckpointKind, CheckpointRef
+from selfhost.errors import BlockedError, SelfhostError
+from selfhost.planner.plan import (
+    Basis,
+    Deployment,
+    DeviceRoom,
+    EngineBuild,
+    Figure,
+    GatewayPlan,
+    KvCache,
+    Memory,
+    Plan,
+    Platform,
+    Replica,
+)
 from selfhost.runtime import ledger, process
 from selfhost.runtime.ledger import OwnClaims, read_ledger
 from selfhost.state import ProcessIdentity, RunRecord
@@ -121,14 +135,13 @@ def test_what_others_could_have_written_is_not_read(us, tmp_path: Path) -> None:
 async def test_only_one_at_a_time_adds_to_it(monkeypatch: pytest.MonkeyPatch, us) -> None:
     monkeypatch.setattr(ledger, "LOCK_SECONDS", 0.1)
     paths.make_private(paths.runtime_dir("left"))
-    empty = Plan(name="left", machine="", engine=None, gateway=None, deployments=(), room=())  # type: ignore[arg-type]
     somebody = os.open(paths.runtime_root(), os.O_RDONLY)
     fcntl.flock(somebody, fcntl.LOCK_EX)
     claims = OwnClaims("left")
     with pytest.raises(SelfhostError, match=r"another process keeps .* locked"):
-        await claims.accept(empty, (), ())
+        await claims.accept(wanting("left", 5), (), ())
     os.close(somebody)
-    await claims.accept(empty, (), ())
+    await claims.accept(wanting("left", 5), (), ())
     path = paths.runtime_dir("left") / "claims.json"
     assert json.loads(path.read_text())["manager"]["pid"] == us.pid
     claims.withdraw()
@@ -138,6 +151,58 @@ async def test_only_one_at_a_time_adds_to_it(monkeypatch: pytest.MonkeyPatch, us
 async def test_claims_that_cannot_be_written_are_a_refusal() -> None:
     paths.make_private(paths.runtime_dir("left"))
     (paths.runtime_dir("left") / "claims.json").mkdir()
-    empty = Plan(name="left", machine="", engine=None, gateway=None, deployments=(), room=())  # type: ignore[arg-type]
     with pytest.raises(SelfhostError, match=r"cannot write .*claims\.json"):
-        await OwnClaims("left").accept(empty, (), ())
+        await OwnClaims("left").accept(wanting("left", 5), (), ())
+
+
+async def test_of_two_managers_that_accept_at_once_one_is_refused() -> None:
+    claims = {}
+    for name in ("left", "right"):
+        paths.make_private(paths.runtime_dir(name))
+        claims[name] = OwnClaims(name)
+    results = await asyncio.gather(
+        *(own.accept(wanting(name, 60), (), ()) for name, own in claims.items()), return_exceptions=True
+    )
+    assert sorted(type(result) for result in results if result) == [BlockedError]
+    (winner,) = read_ledger().manifests
+    assert winner.promised_bytes("GPU-0") == 60
+    claims[winner.manifest].withdraw()
+    (loser,) = set(claims) - {winner.manifest}
+    await claims[loser].accept(wanting(loser, 60), (), ())
+    await claims[winner.manifest].accept(wanting(winner.manifest, 40), (), ())
+    assert sum(each.promised_bytes("GPU-0") for each in read_ledger().manifests) == 100
+
+
+def wanting(name: str, budget: int) -> Plan:
+    """A plan that takes so many of the 100 bytes of a GPU."""
+    figure = Figure(bytes=budget, basis=Basis.DERIVED, note="")
+    replica = Replica(
+        name="chat/0",
+        gpu_uuids=("GPU-0",),
+        gpu_indices=(0,),
+        gpu_memory_utilization=0.5,
+        memory=Memory(
+            total=figure, budget=figure, weights=figure, reserve=figure, kv_cache=figure, kv_cache_needed=figure
+        ),
+        kv_cache=KvCache(block_size=16, bytes_per_block=1, num_blocks=1, tokens=16, max_concurrency=1.0),
+    )
+    deployment = Deployment(
+        name="chat",
+        aliases=(),
+        checkpoint=CheckpointRef(kind=CheckpointKind.BUILT_IN, location="demo-a", revision=None, total_bytes=1),
+        max_model_len=1024,
+        concurrency=1,
+        tensor_parallel_size=1,
+        gpu_memory_utilization=0.5,
+        engine_args={},
+        replicas=(replica,),
+        causes=(),
+    )
+    return Plan(
+        name=name,
+        machine="a box",
+        engine=EngineBuild(vllm_version="0.32.0", platform=Platform.CUDA),
+        gateway=GatewayPlan(host="127.0.0.1", port=8000, keys=()),
+        deployments=(deployment,),
+        room=(DeviceRoom(device="GPU-0", label="GPU 0", bytes=100),),
+    )
