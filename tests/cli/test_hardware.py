@@ -107,7 +107,7 @@ def test_json_is_the_whole_inventory(selfhost, nvml) -> None:
     nvml("l4")
     ran = selfhost("gpus", "--json")
     document = json.loads(ran.stdout)
-    assert set(document) == {"format_version", *(field.name for field in dataclasses.fields(Inventory))}
+    assert set(document) == {"format_version", "claims", *(field.name for field in dataclasses.fields(Inventory))}
     gpu = document["gpus"][0]
     assert set(gpu) == {field.name for field in dataclasses.fields(Gpu)}
     assert gpu["uuid"] == "GPU-11110000-0000-0000-0000-000000000000"

@@ -68,7 +68,7 @@ def plan_for(
         model.name: Found(checkpoint=checkpoint(sources[model.name]), cause=f"source: {model.source}")
         for model in asked.models
     }
-    return build_plan(asked, inventory, found, link_test)
+    return build_plan(asked, inventory, found, link_test=link_test)
 
 
 CASES = {

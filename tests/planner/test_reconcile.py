@@ -55,7 +55,7 @@ def deployment(name: str, *replicas: Replica, **changes: object) -> Deployment:
 
 def plan(*deployments: Deployment, port: int = 8000, keys: tuple[HashedKey, ...] = ()) -> Plan:
     gateway = GatewayPlan(host="127.0.0.1", port=port, keys=keys)
-    return Plan(name="box", machine="a box", engine=ENGINE, gateway=gateway, deployments=deployments)
+    return Plan(name="box", machine="a box", engine=ENGINE, gateway=gateway, deployments=deployments, room=())
 
 
 def running(wanted: Plan, **states: ReplicaState) -> ObservedState:

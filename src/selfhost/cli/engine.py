@@ -13,6 +13,7 @@ import click
 
 from selfhost import versions
 from selfhost.cli import options, output
+from selfhost.cli.linux import require_linux
 from selfhost.control_characters import visible
 from selfhost.engines import environment
 from selfhost.engines.environment import EngineEnvironment
@@ -45,6 +46,7 @@ def install(*, version: str, no_compiler: bool, as_json: bool) -> None:
     """Install vLLM into an environment of its own, or say that it is there."""
     from selfhost.engines import build
 
+    require_linux()
     there = environment.find_built(version, PLATFORM)
     with _ends_cleanly(), _telling(as_json=as_json) as report:
         found = there or build.build(version, PLATFORM, report, needs_compiler=not no_compiler)

@@ -5,10 +5,11 @@ from dataclasses import asdict
 
 import click
 
-from selfhost.cli import options, output
+from selfhost.cli import claims, options, output
 from selfhost.errors import BlockedError
 from selfhost.hardware.detect import detect
 from selfhost.hardware.inventory import Gpu, Host, Inventory
+from selfhost.runtime.ledger import read_ledger
 from selfhost.units import format_bytes
 
 UNKNOWN = "unknown"
@@ -21,10 +22,16 @@ UNKNOWN = "unknown"
 def gpus(*, as_json: bool) -> None:
     """Show the GPUs and the host that plans are made for."""
     inventory = detect()
+    ledger = read_ledger()
     if as_json:
-        output.json_document(asdict(inventory))
+        output.json_document({**asdict(inventory), "claims": claims.documents(ledger.manifests)})
     else:
         _show(inventory)
+        if held := claims.rows(inventory, ledger.manifests):
+            output.data("")
+            output.table(claims.HEADERS, held)
+    for problem in ledger.problems:
+        output.warn(problem)
     for gpu in inventory.unusable_gpus if inventory.gpus else ():  # where none works, the problem says it
         output.warn(f"left out: {gpu.cause}")
         output.hint(gpu.hint)

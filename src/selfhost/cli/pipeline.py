@@ -5,6 +5,7 @@ from pathlib import Path
 
 from selfhost import paths
 from selfhost.catalog.lookup import lookup
+from selfhost.cli import output
 from selfhost.engines import link_tests
 from selfhost.engines.arguments import validate
 from selfhost.engines.environment import load_arguments
@@ -16,9 +17,10 @@ from selfhost.manifest.load import load_manifest
 from selfhost.manifest.schema import Manifest
 from selfhost.planner.build import Found, PlanError, build_plan
 from selfhost.planner.plan import Plan
-from selfhost.planner.reclaim import without_ours
+from selfhost.planner.reclaim import without_leftovers, without_ours
 from selfhost.planner.source import choose_source
 from selfhost.runtime.control_client import ControlClient
+from selfhost.runtime.ledger import read_ledger
 from selfhost.runtime.observe import find_engine
 from selfhost.runtime.status import ManagerStatus
 
@@ -44,7 +46,38 @@ def prepare(manifest_path: Path) -> Prepared:
     _refuse_exposure(manifest)
     client = ControlClient(manifest.name)
     status = client.status_if_running()
-    inventory = without_ours(detect(), [each.observed for each in status.replicas] if status else [])
+    ledger = read_ledger()
+    for problem in ledger.problems:
+        output.warn(problem)
+    inventory = detect()
+    if status:
+        inventory = without_ours(inventory, [each.observed for each in status.replicas])
+    else:
+        inventory = without_leftovers(inventory, ledger.of(manifest.name))
+    found, others = _look_up(manifest, inventory), ledger.others(manifest.name)
+    plan = build_plan(manifest, inventory, found, others, link_tests.read())
+    _refuse_bad_arguments(plan)
+    return Prepared(
+        plan=plan,
+        manifest=manifest,
+        manifest_path=str(manifest_path.absolute()),
+        inventory=inventory,
+        client=client,
+        status=status,
+    )
+
+
+def plan_for(manifest_path: Path, inventory: Inventory) -> Plan:
+    """Make the plan of a manifest for a machine that is not this one: of this one, nothing is asked.
+
+    Raises as `prepare` does.
+    """
+    manifest = load_manifest(manifest_path)
+    return build_plan(manifest, inventory, _look_up(manifest, inventory))
+
+
+def _look_up(manifest: Manifest, inventory: Inventory) -> dict[str, Found]:
+    """The checkpoint of every model; raises `PlanError` with all that cannot be had."""
     found: dict[str, Found] = {}
     refusals: list[SelfhostError] = []
     for model in manifest.models:
@@ -55,16 +88,7 @@ def prepare(manifest_path: Path) -> Prepared:
             refusals.append(type(error)(f"{model.name}: {error.message}", hint=error.hint))
     if refusals:
         raise refusals[0] if len(refusals) == 1 else PlanError(refusals)
-    plan = build_plan(manifest, inventory, found, link_tests.read())
-    _refuse_bad_arguments(plan)
-    return Prepared(
-        plan=plan,
-        manifest=manifest,
-        manifest_path=str(manifest_path.absolute()),
-        inventory=inventory,
-        client=client,
-        status=status,
-    )
+    return found
 
 
 def key_store(manifest_name: str) -> KeyStore:

@@ -7,8 +7,10 @@ import click
 
 from selfhost.catalog.model import CheckpointKind, CheckpointRef
 from selfhost.cli import options, output
-from selfhost.cli.pipeline import prepare
+from selfhost.cli.pipeline import plan_for, prepare
 from selfhost.errors import ExitCode, SelfhostError
+from selfhost.hardware import what_if
+from selfhost.planner.build import PlanError
 from selfhost.planner.reconcile import reconcile
 from selfhost.planner.text import render_plan, render_steps
 from selfhost.runtime import jobs
@@ -18,12 +20,27 @@ from selfhost.units import format_bytes
 from selfhost.weights import check_disk, missing_bytes
 
 
-@click.command(epilog=options.examples("selfhost plan", "selfhost plan --json", "selfhost plan --exit-code"))
+@click.command(
+    epilog=options.examples(
+        "selfhost plan",
+        "selfhost plan --json",
+        "selfhost plan --exit-code",
+        "selfhost plan --on 8xH100",
+        "selfhost plan --on 2xRTX4090,64GiB",
+        "selfhost plan --on cpu,32GiB",
+    )
+)
 @options.manifest
 @options.as_json
 @click.option("--exit-code", "with_exit_code", is_flag=True, help="Exit with 3 when something would change.")
-def plan(*, manifest_path: Path, as_json: bool, with_exit_code: bool) -> int:
+@click.option("--on", "spec", metavar="SPEC", help="Plan for a machine that is not this one: GPUs, or memory.")
+def plan(*, manifest_path: Path, as_json: bool, with_exit_code: bool, spec: str | None) -> int:
     """Show what would run where and why, and what `up` would do. Changes nothing."""
+    if spec is not None:
+        if with_exit_code:
+            raise click.UsageError("--exit-code tells of changes on this machine, and --on plans for another one.")
+        _plan_on(spec, manifest_path, as_json=as_json)
+        return ExitCode.OK
     prepared = prepare(manifest_path)
     steps = reconcile(prepared.plan, observe(prepared.plan, prepared.status))
     if as_json:
@@ -39,6 +56,24 @@ def plan(*, manifest_path: Path, as_json: bool, with_exit_code: bool) -> int:
         if steps:
             output.say(f"next: selfhost up -f {manifest_path}")
     return ExitCode.CHANGES_PENDING if steps and with_exit_code else ExitCode.OK
+
+
+def _plan_on(spec: str, manifest_path: Path, *, as_json: bool) -> None:
+    """Show the plan for the machine that `spec` describes."""
+    try:
+        inventory = what_if.parse(spec)
+    except what_if.SpecError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--on") from error
+    try:
+        described = plan_for(manifest_path, inventory)
+    except PlanError as error:
+        error.hint = "try another --on; nothing was downloaded or started"
+        raise
+    if as_json:
+        output.json_document({"what_if": spec, "plan": plan_codec.dump_python(described, mode="json")})
+    else:
+        output.data(render_plan(described).rstrip("\n"))
+        output.say("what if: nothing was asked of this machine, and nothing of this can be applied here")
 
 
 @click.command(epilog=options.examples("selfhost pull", "selfhost pull chat"))

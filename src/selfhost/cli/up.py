@@ -16,6 +16,7 @@ from selfhost.cli.address import base_url
 from selfhost.cli.background import end_unless_planned, has_plan, manager_log, start_in_background
 from selfhost.cli.follow import Show, make_show, make_watch
 from selfhost.cli.health import ask_readyz
+from selfhost.cli.linux import require_linux
 from selfhost.cli.next_steps import say_next_steps
 from selfhost.cli.pipeline import Prepared, prepare
 from selfhost.cli.session import Outcome, Session
@@ -50,6 +51,7 @@ def up(*, manifest_path: Path, as_json: bool, detach: bool, wait: bool, timeout:
     Stays in the foreground: Ctrl-C stops everything, a lost terminal nothing. Run again, it applies what changed in
     the manifest.
     """
+    require_linux()
     prepared = prepare(manifest_path)
     _examine(prepared)
     show = make_show(as_json=as_json)

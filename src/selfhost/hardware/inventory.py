@@ -168,3 +168,4 @@ class Inventory:
     unusable_gpus: tuple[UnusableGpu, ...] = ()
     disks: tuple[Disk, ...] = ()
     hidden_gpu_count: int = 0  # GPUs that CUDA_VISIBLE_DEVICES hides from us and from every engine
+    what_if: bool = False  # nobody looked: it was described (hardware/what_if.py)

@@ -1,5 +1,6 @@
 """build_plan: what was asked for, what is there and what the models are become the Plan. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from selfhost.errors import BlockedError, SelfhostError
 from selfhost.hardware.inventory import Inventory
 from selfhost.manifest.schema import Manifest, Model
 from selfhost.planner import kv_cache
+from selfhost.planner.claims import ManifestClaims
 from selfhost.planner.devices import HOST, Device, devices
 from selfhost.planner.fit import Fit, find_fit
 from selfhost.planner.link_test import LinkTest
@@ -15,6 +17,7 @@ from selfhost.planner.placement import Ledger
 from selfhost.planner.plan import (
     Basis,
     Deployment,
+    DeviceRoom,
     EngineBuild,
     Figure,
     GatewayPlan,
@@ -51,15 +54,20 @@ class PlanError(BlockedError):
 
 
 def build_plan(
-    manifest: Manifest, inventory: Inventory, found: Mapping[str, Found], link_test: LinkTest | None = None
+    manifest: Manifest,
+    inventory: Inventory,
+    found: Mapping[str, Found],
+    others: Sequence[ManifestClaims] = (),
+    link_test: LinkTest | None = None,
 ) -> Plan:
     """Plan every model of `manifest`; `found` holds the checkpoint of each by the model's name.
 
-    `link_test` is the last test of the links between GPUs; it counts when it was made with the GPUs of `inventory`.
+    What `others`, the manifests that run beside it, have been promised is left to them. `link_test` is the last test of
+    the links between GPUs; it counts when it was made with the GPUs of `inventory`.
     Raises `PlanError` with every model that does not fit, and the nearest thing that would.
     """
     platform = choose_platform(inventory)
-    ledger = Ledger(devices(inventory, platform))
+    ledger = Ledger(devices(inventory, platform, others))
     fits: dict[str, Fit] = {}
     refusals: list[SelfhostError] = []
     # Models that say how long their requests are come first: the others take what is left.
@@ -87,20 +95,26 @@ def build_plan(
         deployments=tuple(
             _deployment(model, found[model.name], fits[model.name], ledger, tested) for model in manifest.models
         ),
+        room=tuple(
+            DeviceRoom(device=device.id, label=device.label, bytes=device.room_bytes) for device in ledger.devices
+        ),
     )
 
 
 def describe_machine(inventory: Inventory) -> str:
     """One line about what there is: the GPUs, or the host of a CPU box."""
     host = inventory.host
+    if inventory.what_if:
+        return f"what if: {_gpus(inventory) or f'no GPU, {format_bytes(host.memory_total_bytes)} memory'}"
     if not inventory.gpus:
         return f"no GPU, {host.cpu_count} cores, {format_bytes(host.memory_total_bytes)} memory"
-    kinds: dict[str, int] = {}
-    for gpu in inventory.gpus:
-        kinds[gpu.name or "unknown GPU"] = kinds.get(gpu.name or "unknown GPU", 0) + 1
-    gpus = ", ".join(f"{count} × {name}" for name, count in kinds.items())
     cuda = ".".join(map(str, inventory.cuda_version)) if inventory.cuda_version else "unknown"
-    return f"{gpus}, driver {inventory.driver_version or 'unknown'}, CUDA {cuda}"
+    return f"{_gpus(inventory)}, driver {inventory.driver_version or 'unknown'}, CUDA {cuda}"
+
+
+def _gpus(inventory: Inventory) -> str:
+    kinds = Counter(gpu.name or "unknown GPU" for gpu in inventory.gpus)
+    return ", ".join(f"{count} × {name}" for name, count in kinds.items())
 
 
 def _deployment(model: Model, found: Found, fit: Fit, ledger: Ledger, tested: LinkTest | None) -> Deployment:

@@ -1,8 +1,10 @@
 """What memory each device offers to engines. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from selfhost.hardware.inventory import Gpu, Inventory
+from selfhost.hardware.inventory import Gpu, Host, Inventory
+from selfhost.planner.claims import ManifestClaims, describe, pending_bytes
 from selfhost.planner.plan import Basis, Figure, Platform
 from selfhost.units import MIB
 
@@ -21,26 +23,36 @@ class Device:
     index: int | None
     name: str | None
     total: Figure
-    usable_bytes: int  # of the total, what nobody else holds
+    usable_bytes: int  # of the total, what nobody else holds or has been promised
     cause: str  # why it is not all of it, "" when it is
+    room_bytes: int = 0  # of the total, what all manifests of this user may hold together
+    claimed: str = ""  # what other manifests have been promised of it, in words
+
+    @property
+    def label(self) -> str:
+        """How people name it."""
+        return "the host's memory" if self.id == HOST else f"GPU {self.index}"
 
 
-def devices(inventory: Inventory, platform: Platform) -> tuple[Device, ...]:
-    """The devices that engines may be placed on; a GPU whose memory is unknown is none."""
+def devices(inventory: Inventory, platform: Platform, others: Sequence[ManifestClaims] = ()) -> tuple[Device, ...]:
+    """The devices that engines may be placed on, less what `others` claim; a GPU whose memory is unknown is none."""
     if platform is Platform.CPU:
-        host = inventory.host
-        total = Figure(bytes=host.memory_total_bytes, basis=Basis.MEASURED, note="memory of the host")
-        return (
-            Device(
-                id=HOST,
-                index=None,
-                name=None,
-                total=total,
-                usable_bytes=host.memory_available_bytes,
-                cause="what other processes leave",
-            ),
-        )
-    return tuple(device for gpu in inventory.gpus if (device := _from_gpu(gpu)))
+        found: tuple[Device | None, ...] = (_from_host(inventory.host),)
+    else:
+        found = tuple(_from_gpu(gpu) for gpu in inventory.gpus)
+    there = (_less_claimed(device, others) for device in found if device)
+    return tuple(_described(device) for device in there) if inventory.what_if else tuple(there)
+
+
+def _from_host(host: Host) -> Device:
+    return Device(
+        id=HOST,
+        index=None,
+        name=None,
+        total=Figure(bytes=host.memory_total_bytes, basis=Basis.MEASURED, note="memory of the host"),
+        usable_bytes=host.memory_available_bytes,
+        cause="what other processes leave",
+    )
 
 
 def _from_gpu(gpu: Gpu) -> Device | None:
@@ -52,3 +64,26 @@ def _from_gpu(gpu: Gpu) -> Device | None:
         usable = max(0, gpu.memory_free_bytes - CONTEXT_BYTES)
         cause = "what other processes and the CUDA context leave"
     return Device(id=gpu.uuid, index=gpu.index, name=gpu.name, total=total, usable_bytes=usable, cause=cause)
+
+
+def _described(device: Device) -> Device:
+    """`device` as it is of a machine that nobody has looked at."""
+    note = "as it was described" if device.id == HOST else "what others of its kind have"
+    return replace(
+        device,
+        total=Figure(bytes=device.total.bytes, basis=Basis.ESTIMATED, note=note),
+        cause=device.cause and "what the driver and the CUDA context leave" if device.id != HOST else "",
+    )
+
+
+def _less_claimed(device: Device, others: Sequence[ManifestClaims]) -> Device:
+    """`device` without what `others` will still take of it; what they hold already is not measured as free anyway."""
+    pending = pending_bytes(others, device.id)
+    claimed = describe(others, device.id)
+    return replace(
+        device,
+        usable_bytes=max(0, device.usable_bytes - pending),
+        room_bytes=device.usable_bytes + sum(each.held_bytes(device.id) for each in others),
+        cause=f"{device.cause or 'what is left'}, less what {claimed} will take" if pending else device.cause,
+        claimed=f"{claimed} of {device.label}" if claimed else "",
+    )

@@ -111,6 +111,15 @@ class GatewayPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRoom:
+    """What all manifests of this user together may hold of a device, as it was measured when the plan was made."""
+
+    device: str  # the UUID of a GPU or MIG device, or "host"
+    label: str  # for people: "GPU 0", "the host's memory"
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything that will run for one manifest."""
 
@@ -119,3 +128,4 @@ class Plan:
     engine: EngineBuild
     gateway: GatewayPlan
     deployments: tuple[Deployment, ...]
+    room: tuple[DeviceRoom, ...]  # of every device that it was made for

@@ -39,6 +39,8 @@ def does_not_fit(model: Model, checkpoint: Checkpoint, wanted: int, tried: Seque
     else:
         left = f"{format_bytes(nearest.left_bytes)} is left"
         options = _what_would_fit(model, sizing, wanted, nearest.left_bytes)
+    if claimed := sorted({device.claimed for device in sizing.kind if device.claimed}):
+        left += f"; other manifests hold or have claimed their part: {', '.join(claimed)}"
     if sizing.platform is Platform.CUDA and (gpus := _gpus_that_would_do(model, checkpoint, sizing, wanted)):
         options.append(f"{gpus} empty GPUs like this ({sizing.kind[0].name})")
     return BlockedError(

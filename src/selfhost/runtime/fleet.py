@@ -10,9 +10,11 @@ from pydantic import TypeAdapter
 
 from selfhost import atomic
 from selfhost.planner.plan import Plan
+from selfhost.planner.reconcile import ObservedReplica
 from selfhost.planner.routing import ReplicaState, RoutingTable, ServedModel, Upstream
 from selfhost.runtime.events import Event, EventStream, Level
 from selfhost.runtime.gateway_process import GatewayFiles, GatewaySupervisor
+from selfhost.runtime.ledger import OwnClaims
 from selfhost.runtime.replica import DeviceLocks, ReplicaSupervisor
 from selfhost.runtime.status import GatewayStatus
 
@@ -32,6 +34,7 @@ class Fleet:
         self.replicas: dict[str, ReplicaSupervisor] = {}
         self.gateway: GatewaySupervisor | None = None
         self.api_key = secrets.token_urlsafe(32)  # between gateway and engines
+        self.claims = OwnClaims(name)
         self._events = events
         self._files = GatewayFiles(name)
         self._locks = DeviceLocks()
@@ -39,11 +42,13 @@ class Fleet:
         self._once_ready: set[str] = set()  # the models that have answered
 
     def open(self) -> None:
-        """Make the files through which the gateway learns everything."""
+        """Make the files through which the gateway learns everything; what a killed manager claimed is forgotten."""
+        self.claims.withdraw()
         atomic.write_bytes(self._files.engine_key, self.api_key.encode())
 
     def close(self) -> None:
-        """Remove them."""
+        """Remove them, and claim nothing any more."""
+        self.claims.withdraw()
         self._files.remove_runtime()
 
     async def stop(self) -> None:
@@ -73,10 +78,21 @@ class Fleet:
         deployment, replica = next(
             (each, replica) for each in self.plan.deployments for replica in each.replicas if replica.name == name
         )
+        self.claims.gone(name)
         self.replicas[name] = ReplicaSupervisor(
             self.name, self.plan.engine, deployment, replica, api_key=self.api_key, locks=self._locks, tell=self.tell
         )
         self.publish()
+
+    def forget(self, name: str) -> None:
+        """Drop a replica of which nothing runs any more."""
+        del self.replicas[name]
+        self.claims.gone(name)
+        self.publish()
+
+    def observed(self) -> tuple[ObservedReplica, ...]:
+        """The replicas as they were started, and how they are."""
+        return tuple(replica.status().observed for replica in self.replicas.values())
 
     def is_planned(self, name: str) -> bool:
         """Whether the plan wants a replica of this name."""
@@ -125,7 +141,7 @@ class Fleet:
             log.log(level, "%s %s: %s", event.subject, event.state, event.cause)
 
     def publish(self) -> None:
-        """Write the routing table."""
+        """Write the routing table for the gateway, and the claims for other managers."""
         if self.plan is None:
             return
         replicas = self.replicas.values()
@@ -147,8 +163,9 @@ class Fleet:
         )
         try:
             atomic.write_bytes(self._files.table, _table_codec.dump_json(table))
-        except OSError as error:  # a full disk must not end the supervision; the gateway goes by what it has
-            log.warning("cannot tell the gateway what runs: %s; trying again", error)
+            self.claims.update(self.observed())
+        except OSError as error:  # a full disk must not end the supervision; others go by what they have
+            log.warning("cannot tell the gateway and other managers what runs: %s; trying again", error)
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self.publish)
 
 

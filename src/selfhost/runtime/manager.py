@@ -9,7 +9,7 @@ import time
 from selfhost import __version__, state
 from selfhost.engines.build import require_buildable
 from selfhost.errors import ExitCode, SelfhostError
-from selfhost.planner.actions import Action, InstallEngine, StartReplica, Step
+from selfhost.planner.actions import Action, InstallEngine, StartReplica, Step, StopReplica
 from selfhost.planner.plan import Plan
 from selfhost.planner.reconcile import reconcile
 from selfhost.runtime import manager_lock, steps
@@ -86,9 +86,17 @@ class Manager:
             self._refuse_when_ending()
             observed = await asyncio.to_thread(observe, plan, self.status())
             self._refuse_when_ending()
-            if any(isinstance(step.action, InstallEngine) for step in reconcile(plan, observed)):
+            expected = [step.action for step in reconcile(plan, observed)]
+            if any(isinstance(action, InstallEngine) for action in expected):
                 require_buildable(plan.engine.platform)
+            leaving = [action.replica for action in expected if isinstance(action, StopReplica)]
             listener = self._new_front_door(plan)
+            try:
+                await self._fleet.claims.accept(plan, self._fleet.observed(), leaving)
+            except BaseException:
+                if listener:
+                    listener.close()
+                raise
             await self._drop_work()
             todo = reconcile(plan, refresh(observed, self.status()))
             self._manifest_path = manifest_path

@@ -54,7 +54,7 @@ def try_take(name: str) -> ManagerLock | None:
         with contextlib.suppress(FileNotFoundError):  # the last holder has just removed the folder
             paths.make_private(path.parent)
             descriptor = _open(path)
-            if not _locked(descriptor):
+            if not try_flock(descriptor):
                 os.close(descriptor)
                 return None
             if _is_at(descriptor, path):
@@ -73,7 +73,8 @@ def _open(path: Path) -> int:
         ) from error
 
 
-def _locked(descriptor: int) -> bool:
+def try_flock(descriptor: int) -> bool:
+    """Lock an open file or folder for this process alone; False when somebody else has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -37,7 +37,7 @@ async def perform(action: Action, fleet: Fleet) -> None:
                 await _fetch(action, fleet)
             case StopReplica(replica=name, cause=cause):
                 await fleet.replicas[name].stop(cause)
-                del fleet.replicas[name]
+                fleet.forget(name)
                 fleet.tell(Event(subject=name, state="stopped", cause=cause))
                 if fleet.is_planned(name):
                     fleet.queue(name)
