@@ -41,7 +41,7 @@ def test_auto_plans_the_catalogue_model_on_the_gpus_that_are_there(
     (deployment,) = plan["deployments"]
     assert (deployment["checkpoint"]["location"], plan["engine"]["platform"]) == ("Qwen/Qwen3-8B", "cuda")
     assert "source: auto, an NVIDIA GPU" in deployment["causes"][0]
-    assert set(deployment["replicas"][0]["gpu_indices"]) <= set(range(gpus))
+    assert set(deployment["replicas"][0]["gpu_labels"]) <= set(map(str, range(gpus)))
 
 
 @pytest.mark.parametrize("scenario", ["nodriver", "mismatch"])
@@ -99,7 +99,7 @@ def test_memory_that_others_hold_is_not_planned_on(nvml, program) -> None:
     plan = json.loads(program("plan", "--json").stdout)["plan"]
     (replica,) = plan["deployments"][0]["replicas"]
     memory = replica["memory"]
-    assert memory["budget"]["bytes"] <= 9.1 * 1024**3 or replica["gpu_indices"] == [1]
+    assert memory["budget"]["bytes"] <= 9.1 * 1024**3 or replica["gpu_labels"] == ["1"]
 
 
 def test_the_built_in_model_is_planned_with_its_own_sizes(program) -> None:

@@ -28,7 +28,7 @@ def replica(name: str, *gpus: int) -> Replica:
     return Replica(
         name=name,
         gpu_uuids=tuple(f"GPU-{gpu}" for gpu in gpus),
-        gpu_indices=gpus,
+        gpu_labels=tuple(map(str, gpus)),
         gpu_memory_utilization=0.92,
         memory=Memory(total=ONE, budget=ONE, weights=ONE, reserve=ONE, kv_cache=ONE, kv_cache_needed=ONE),
         kv_cache=KvCache(block_size=16, bytes_per_block=1, num_blocks=1, tokens=16, max_concurrency=1.0),
