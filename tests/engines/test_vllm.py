@@ -53,6 +53,11 @@ CASES = {
     "cpu": (DEPLOYMENT, CPU, Platform.CPU),
     "cpu-eager": (replace(DEPLOYMENT, engine_args={"enforce-eager": True}), CPU, Platform.CPU),
     "gpu": (DEPLOYMENT, replace(GPU, gpu_uuids=("GPU-1111",)), Platform.CUDA),
+    "gpu-mig": (
+        DEPLOYMENT,
+        replace(GPU, gpu_uuids=("MIG-aaaa0000-1111-2222-3333-444444444444",), gpu_labels=("0:0",)),
+        Platform.CUDA,
+    ),
     "gpu-split": (replace(DEPLOYMENT, tensor_parallel_size=2), GPU, Platform.CUDA),
     "gpu-shared": (DEPLOYMENT, replace(GPU, gpu_uuids=("GPU-1111",), gpu_memory_utilization=0.4105), Platform.CUDA),
     "arguments": (

@@ -196,6 +196,13 @@ def test_usable_gpus_are_as_nvml_and_the_system_describe_them(nvml, machine, sce
     assert (found.problem, found.hint, found.hidden_gpu_count) == (None, None, 0)
 
 
+def test_the_process_ids_of_another_namespace_have_no_names_here(nvml, machine) -> None:
+    machine.write("proc/4242/comm", "innocent\n")
+    machine.link("proc/self/ns/pid", "pid:[4026532198]")
+    nvml("busy")
+    assert [process.command for process in detect().gpus[0].processes or ()] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("scenario", "index", "name", "cause"),
     [
@@ -325,6 +332,81 @@ def test_hiding_every_gpu_is_a_problem_not_a_machine_without_one(nvml, monkeypat
     nvml("l4")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_devices)
     assert detect().problem == f'CUDA_VISIBLE_DEVICES="{visible_devices}" hides every GPU'
+
+
+MIG = "MIG-aaaa{:04}-1111-2222-3333-444444444444".format
+
+
+@pytest.mark.parametrize(
+    ("visible_devices", "labels"),
+    [
+        (None, ["0:0", "0:1", "0:2", "1"]),
+        ("0", ["0:0", "0:1", "0:2"]),  # a card in MIG mode stands for all its devices
+        (MIG(2), ["0:2"]),
+        (f"{MIG(2)},{MIG(0)}", ["0:2", "0:0"]),  # each engine gets one of its own
+        ("MIG-GPU-11110000-0000-0000-0000-000000000000/5/0,1", ["0:1", "1"]),  # as drivers before 470 named them
+        ("GPU-11110001", ["1"]),
+    ],
+)
+def test_mig_devices_are_chosen_by_their_own_names_or_with_their_card(
+    nvml, monkeypatch, visible_devices: str | None, labels: list[str]
+) -> None:
+    nvml("a100mig")
+    if visible_devices:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_devices)
+    found = detect()
+    assert [gpu.label for gpu in found.gpus] == labels
+    assert found.hidden_gpu_count == 4 - len(labels)
+
+
+def test_links_are_those_of_the_gpus_that_are_seen(nvml, monkeypatch) -> None:
+    nvml("a6000x4")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0,2")
+    uuids = [gpu.uuid for gpu in detect().gpus]
+    links = [(uuids.index(link.first), uuids.index(link.second), link) for link in detect().links]
+    assert {(first, second, link.nvlink_count, link.pci_path) for first, second, link in links} == {
+        (1, 0, 4, "PHB"),
+        (1, 2, 0, "SYS"),
+        (0, 2, 0, "SYS"),
+    }
+    assert all(link.peer_access for _, _, link in links)
+
+
+def test_peer_access_over_pcie_is_no_nvlink(nvml) -> None:
+    nvml("pcie_p2p=1\n" + (SCENARIOS / "rtx4090x2.txt").read_text())
+    (link,) = detect().links
+    assert (link.peer_access, link.nvlink_count, link.pci_path) == (True, 0, "PHB")
+
+
+def test_on_sixteen_gpus_every_pair_is_asked_about_once(nvml) -> None:
+    scenario = (SCENARIOS / "h100x8.txt").read_text()
+    head, *gpus = scenario.split("[gpu]\n")
+    more = [gpu.replace("GPU-1111", "GPU-2222").replace("00000000:", "00000001:") for gpu in gpus]
+    nvml("[gpu]\n".join([head, *gpus, *more]))
+    found = detect()
+    assert len({(link.first, link.second) for link in found.links}) == len(found.links) == 16 * 15 / 2
+    assert {(link.nvlink_count, link.peer_access) for link in found.links} == {(18, True)}
+
+
+JETSON = "nvidia,p3737-0000+p3701-0005\0nvidia,tegra234\0"
+
+
+def test_a_jetson_without_nvml_needs_a_newer_jetpack(machine) -> None:
+    assert detect().problem is None
+    machine.write("proc/device-tree/compatible", JETSON)
+    found = detect()
+    assert found.problem == "this Jetson has no NVML: its JetPack is older than 6"
+    assert "JetPack 6" in (found.hint or "")
+
+
+@pytest.mark.parametrize("file", ["proc/device-tree/compatible", "etc/nv_tegra_release"])
+def test_a_jetson_with_nvml_has_a_gpu_on_no_bus_and_the_hosts_memory(nvml, machine, file: str) -> None:
+    machine.write("proc/meminfo", f"MemTotal: {64 * MIB} kB\nMemAvailable: {50 * MIB} kB\n")
+    machine.write(file, JETSON)
+    scenario = nvml("spark")
+    scenario.error("nvmlDeviceGetPciInfo_v3", 3)
+    (gpu,) = detect().gpus
+    assert (gpu.unified_memory, gpu.memory_total_bytes, gpu.pci_bus_id) == (True, 64 * GIB, None)
 
 
 def test_an_nvidia_gpu_without_its_driver_is_a_problem(machine) -> None:

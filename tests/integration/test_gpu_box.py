@@ -44,6 +44,29 @@ def test_auto_plans_the_catalogue_model_on_the_gpus_that_are_there(
     assert set(deployment["replicas"][0]["gpu_labels"]) <= set(map(str, range(gpus)))
 
 
+def test_each_mig_device_gets_an_engine_of_its_own(nvml, program) -> None:
+    nvml("a100mig")
+    program.manifest(DEMO.replace("demo-a}", "demo-a, replicas: 3}"))
+    ran = program("plan", "--json")
+    assert ran.code == 0, ran.stderr
+    (deployment,) = json.loads(ran.stdout)["plan"]["deployments"]
+    assert all(len(replica["gpu_uuids"]) == 1 for replica in deployment["replicas"])
+    program.manifest(DEMO.replace("demo-a}", "demo-a, tensor_parallel_size: 2}"))
+    ran = program("plan")
+    assert ran.code == 4
+    assert "tensor_parallel_size 2 is not possible" in ran.stderr
+
+
+def test_a_gpu_that_hangs_is_planned_around(nvml, program) -> None:
+    scenario = nvml("busy")
+    scenario.error("nvmlDeviceGetEccMode", 0, gpu=0, delay_ms=600_000)
+    program.manifest(DEMO)
+    ran = program("plan", "--json")
+    assert ran.code == 0, ran.stderr
+    (deployment,) = json.loads(ran.stdout)["plan"]["deployments"]
+    assert deployment["replicas"][0]["gpu_labels"] == ["1"]
+
+
 @pytest.mark.parametrize("scenario", ["nodriver", "mismatch"])
 @pytest.mark.parametrize("verb", ["plan", "up"])
 def test_a_gpu_that_cannot_be_used_blocks_auto_with_its_cause(nvml, program, scenario: str, verb: str) -> None:
