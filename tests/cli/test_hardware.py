@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import psutil
 import pytest
 
 from selfhost.cli.inventory_text import render_inventory
-from selfhost.hardware.inventory import Disk, Gpu, Host, Inventory, KernelLimits, Storage
+from selfhost.hardware.inventory import Disk, Gpu, GpuLink, Host, Inventory, KernelLimits, PciPath, Storage
 from selfhost.units import GIB, KIB, MIB
 
 GOLDEN = Path(__file__).parents[1] / "golden/gpus"
@@ -67,9 +68,42 @@ DISKS = (
 )
 
 
+# A GPU that tells nothing about itself but its name in CUDA
+BARE = Gpu(
+    index=0,
+    uuid="GPU-0",
+    name=None,
+    memory_total_bytes=None,
+    memory_free_bytes=None,
+    compute_capability=None,
+    pci_bus_id=None,
+)
+# Two sockets with four GPUs each: memory is reached within a socket only, and one pair was not asked about.
+LINKS = tuple(
+    GpuLink(
+        first=f"GPU-{first}",
+        second=f"GPU-{second}",
+        pci_path=None
+        if (first, second) == (6, 7)
+        else (PciPath.SWITCHES if first // 4 == second // 4 else PciPath.SYSTEM),
+        nvlink_count=0,
+        peer_access=first // 4 == second // 4,
+    )
+    for first, second in combinations(range(8), 2)
+)
+
+
 @pytest.mark.parametrize(
     ("name", "inventory"),
     [
+        (
+            "sockets",
+            Inventory(
+                host=HOST,
+                gpus=tuple(replace(BARE, index=index, uuid=f"GPU-{index}") for index in range(8)),
+                links=LINKS,
+            ),
+        ),
         ("host", Inventory(host=HOST, disks=DISKS)),
         (
             "host-unknown",
@@ -79,7 +113,7 @@ DISKS = (
         ),
     ],
 )
-def test_the_host_its_limits_and_its_disks_are_shown(golden, name: str, inventory: Inventory) -> None:
+def test_what_is_known_is_shown_and_no_more(golden, name: str, inventory: Inventory) -> None:
     golden(GOLDEN / f"{name}.txt", "\n".join(render_inventory(inventory)) + "\n")
 
 
@@ -96,16 +130,8 @@ def test_this_machine_is_shown_with_the_disks_for_everything(selfhost, isolated:
 
 
 def test_uuids_that_begin_alike_are_shown_as_far_as_they_differ() -> None:
-    gpu = Gpu(
-        index=0,
-        uuid="GPU-11110000-0000-aaaa-1",
-        name=None,
-        memory_total_bytes=None,
-        memory_free_bytes=None,
-        compute_capability=None,
-        pci_bus_id=None,
-    )
-    other = replace(gpu, index=1, uuid="GPU-11110000-0000-bbbb-1")
+    gpu = replace(BARE, uuid="GPU-11110000-0000-aaaa-1")
+    other = replace(BARE, index=1, uuid="GPU-11110000-0000-bbbb-1")
     lines = render_inventory(Inventory(host=HOST, gpus=(gpu, other)))
     assert [line.split()[-1] for line in lines[1:3]] == ["GPU-11110000-0000-a", "GPU-11110000-0000-b"]
 

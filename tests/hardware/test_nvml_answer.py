@@ -91,11 +91,20 @@ def test_a_gpu_that_was_never_heard_of_does_not_answer() -> None:
     assert (silent.index, silent.uuid, "asked to open it" in silent.cause) == (1, None, True)
 
 
-def test_a_mig_device_that_does_not_tell_its_name_in_cuda_is_left_out() -> None:
-    refused = {"uuid": {"code": 999, "text": "Unknown Error"}}
-    (device,) = heard(*driver(1), *gpu(0, mig_mode=1, mig_devices=[{"index": 2, "errors": refused}])).gpus
-    assert isinstance(device, UnusableGpu)
-    assert device.cause == "MIG device 2 of GPU 0 answers with an unknown error"
+def test_a_mig_device_that_may_not_be_used_is_left_out() -> None:
+    refused = {"uuid": {"code": 4, "text": "Insufficient Permissions"}}
+    fine = {"index": 3, "uuid": "MIG-3", "errors": {}}
+    devices = heard(*driver(1), *gpu(0, mig_mode=1, mig_devices=[{"index": 2, "errors": refused}, fine])).gpus
+    assert [device.uuid for device in devices] == [None, "MIG-3"]
+    assert isinstance(devices[0], UnusableGpu)
+    assert devices[0].cause == "MIG device 2 of GPU 0 may not be used by this user or container"
+
+
+def test_a_card_that_does_not_tell_its_mig_devices_is_not_said_to_have_none() -> None:
+    refused = {"gpu": 0, "question": "mig_devices", "error": {"code": 999, "text": "Unknown Error"}}
+    (card,) = heard(*driver(1), *gpu(0, mig_mode=1), refused).gpus
+    assert isinstance(card, UnusableGpu)
+    assert card.cause == "GPU 0 answers with an unknown error"
 
 
 @pytest.mark.parametrize(

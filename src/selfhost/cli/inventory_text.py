@@ -35,7 +35,7 @@ def render_inventory(inventory: Inventory) -> list[str]:
         matrix = _matrix(inventory)
         lines += [*matrix, ""] if matrix else []
         if inventory.links:
-            facts.append(("links", _links(inventory, told_in_matrix=bool(matrix))))
+            facts.append(("links", _links(inventory.links, told_in_matrix=bool(matrix))))
     elif not inventory.problem:
         lines += ["no GPU: models run on the CPU", ""]
     else:
@@ -148,21 +148,15 @@ def _process(process: GpuProcess) -> str:
     return f"{name} {'an unknown amount' if process.used_bytes is None else format_bytes(process.used_bytes)}"
 
 
-def _links(inventory: Inventory, *, told_in_matrix: bool) -> str:
-    labels = {gpu.uuid: gpu.label for gpu in inventory.gpus}
-    access = Counter(link.peer_access for link in inventory.links)
-    if len(access) == 1:
-        (only,) = access
-        peers = {True: "peer access", False: "no peer access", None: "peer access unknown"}[only]
-        if told_in_matrix:
-            return f"{peers} between every two"
-    else:
-        without = [f"{labels[each.first]}-{labels[each.second]}" for each in inventory.links if not each.peer_access]
-        peers = f"no peer access between {', '.join(without)}"
-        if told_in_matrix:
-            return peers
-    link = inventory.links[0]
-    between = "the two" if len(inventory.links) == 1 else "every two"
+def _links(links: Sequence[GpuLink], *, told_in_matrix: bool) -> str:
+    access = {link.peer_access for link in links}
+    if len(access) > 1:
+        return "* without peer access"
+    peers = {True: "peer access", False: "no peer access", None: "peer access unknown"}[access.pop()]
+    between = "the two" if len(links) == 1 else "every two"
+    if told_in_matrix:
+        return f"{peers} between {between}"
+    link = links[0]
     if link.nvlink_count:
         return f"{link.nvlink_count} NVLinks between {between}, {peers}"
     path = f", {_PATHS[link.pci_path]}" if link.pci_path else ""
@@ -171,7 +165,11 @@ def _links(inventory: Inventory, *, told_in_matrix: bool) -> str:
 
 def _matrix(inventory: Inventory) -> list[str]:
     """Who is joined how, as `nvidia-smi topo -m` shows it; nothing where all pairs are alike."""
-    words = {(link.first, link.second): _word(link) for link in inventory.links}
+    mark = len({link.peer_access for link in inventory.links}) > 1
+    words = {
+        (link.first, link.second): f"{_word(link)}{'*' if mark and link.peer_access is False else ''}"
+        for link in inventory.links
+    }
     if len(set(words.values())) < 2:
         return []
     whole = [gpu for gpu in inventory.gpus if not gpu.mig]

@@ -25,7 +25,7 @@ def read_disks(places: Iterable[tuple[str, Path]], *, root: Path, container: str
 
 def _read(purpose: str, folder: Path, mounts: list[Mount], *, in_container: bool) -> Disk | None:
     try:
-        there = next(parent for parent in (folder, *folder.parents) if parent.exists()).resolve()
+        there = next(parent for parent in (folder, *folder.parents) if _is_there(parent)).resolve()
         usage = os.statvfs(there)
     except OSError:
         return None
@@ -41,3 +41,12 @@ def _read(purpose: str, folder: Path, mounts: list[Mount], *, in_container: bool
         storage=storage_of(mount, in_container=in_container) if mount else None,
         writable=os.access(there, os.W_OK | os.X_OK),
     )
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether it exists for us: not below a folder that we may not enter, which `Path.exists` raises for."""
+    try:
+        folder.stat()
+    except OSError:
+        return False
+    return True

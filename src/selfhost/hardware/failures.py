@@ -162,7 +162,8 @@ def empty_mig(index: int) -> Failure:
     return Failure(
         cause=f"GPU {index} is in MIG mode and has no MIG device",
         hint=f"make one (`sudo nvidia-smi mig -i {index} -lgip` lists the profiles, `sudo nvidia-smi mig -i {index} "
-        f"-cgi PROFILE -C` creates one), or make the GPU whole again: `sudo nvidia-smi -i {index} -mig 0`",
+        f"-cgi PROFILE -C` creates one), or make the GPU whole again: `sudo nvidia-smi -i {index} -mig 0` "
+        "(in a container: on its host)",
     )
 
 

@@ -132,6 +132,8 @@ def _failure(index: int, said: _Said) -> Failure | None:
     fatal = next((error for error in said.errors.values() if error["code"] in _FATAL), None)
     # Without a handle nothing is known, and without its UUID no engine can be pinned to it.
     refused = fatal or said.errors.get("handle") or said.errors.get("uuid")
+    if said.answers.get("mig_mode"):
+        refused = refused or said.errors.get("mig_devices")
     return failures.of_gpu(index, refused["code"], refused["text"]) if refused else None
 
 

@@ -104,6 +104,9 @@ def _mig_devices(card: Any) -> list[dict[str, Any]]:
             device = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(card, index)
         except (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument):  # a place that no device has
             continue
+        except pynvml.NVMLError as error:
+            found.append({"index": index, "errors": {"uuid": _describe(error)}})
+            continue
         found.append(_mig_device(device, index))
     return found
 
