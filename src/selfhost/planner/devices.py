@@ -19,7 +19,7 @@ class Device:
 
     id: str  # the UUID, or "host"
     label: str  # for people: `Gpu.label`, or "host"
-    position: tuple[int, int] = (0, 0)  # the order in which devices are taken: the card's index, the MIG device's
+    position: tuple[int, int] = (0, 0)  # the order in which devices are taken
     name: str | None
     total: Figure
     usable_bytes: int  # of the total, what nobody else holds
@@ -60,7 +60,10 @@ def _from_gpu(gpu: Gpu) -> Device | None:
     return Device(
         id=gpu.uuid,
         label=gpu.label,
-        position=(gpu.index, gpu.mig.index if gpu.mig else 0),
+        # One MIG device of each card before the second one of any. It spreads the load, and vLLM 0.32 is the surer to
+        # start: it takes the number of a MIG device on its card for the number of a card (`platforms/cuda.py:
+        # device_control_id_to_physical_device_id`), and fails where there are not that many.
+        position=(gpu.mig.index if gpu.mig else 0, gpu.index),
         name=gpu.name,
         total=total,
         usable_bytes=usable,
