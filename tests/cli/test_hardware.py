@@ -68,6 +68,25 @@ DISKS = (
 )
 
 
+SMALL_BOX = """
+mount -t tmpfs -o ro,size=1m tmpfs "$1/ro" && mount -t tmpfs -o size=64k tmpfs /dev/shm && shift && exec "$@"
+"""
+
+
+def test_a_small_dev_shm_and_a_disk_that_may_not_be_written_are_seen(machine, isolated: Path, monkeypatch) -> None:
+    (isolated / "ro").mkdir()
+    in_box = ["unshare", "--mount", "sh", "-c", SMALL_BOX, "sh", str(isolated)]
+    if subprocess.run([*in_box, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root may have mounts of its own")
+    machine.link("dev/shm", "/dev/shm")
+    monkeypatch.setenv("SELFHOST_HOME", f"{isolated}/ro/home")
+    ran = subprocess.run(
+        [*in_box, sys.executable, "-m", "selfhost", "gpus"], capture_output=True, text=True, check=True
+    )
+    assert "64 KiB of 64 KiB free in /dev/shm" in ran.stdout
+    assert re.search(rf"(?m)^engines +1 MiB +1 MiB  tmpfs, in memory, not writable +{isolated}/ro/home$", ran.stdout)
+
+
 # A GPU that tells nothing about itself but its name in CUDA
 BARE = Gpu(
     index=0,
