@@ -9,6 +9,7 @@ from selfhost.hardware.inventory import Inventory
 from selfhost.manifest.schema import Manifest, Model
 from selfhost.planner import kv_cache
 from selfhost.planner.devices import HOST, Device, devices
+from selfhost.planner.engine_build import choose_build
 from selfhost.planner.fit import Fit, find_fit
 from selfhost.planner.placement import Ledger
 from selfhost.planner.plan import (
@@ -52,9 +53,11 @@ class PlanError(BlockedError):
 def build_plan(manifest: Manifest, inventory: Inventory, found: Mapping[str, Found]) -> Plan:
     """Plan every model of `manifest`; `found` holds the checkpoint of each by the model's name.
 
-    Raises `PlanError` with every model that does not fit, and the nearest thing that would.
+    Raises `PlanError` with every model that does not fit, and the nearest thing that would; `BlockedError` when there
+    is no build of the engine for this machine.
     """
-    platform = choose_platform(inventory)
+    engine = _engine(manifest, inventory)
+    platform = engine.platform
     ledger = Ledger(devices(inventory, platform))
     fits: dict[str, Fit] = {}
     refusals: list[SelfhostError] = []
@@ -69,11 +72,7 @@ def build_plan(manifest: Manifest, inventory: Inventory, found: Mapping[str, Fou
     return Plan(
         name=manifest.name,
         machine=describe_machine(inventory),
-        engine=EngineBuild(
-            vllm_version=manifest.engine.vllm,
-            platform=platform,
-            python=str(manifest.engine.python) if manifest.engine.python else None,
-        ),
+        engine=engine,
         gateway=GatewayPlan(
             host=manifest.gateway.listen.host,
             port=manifest.gateway.listen.port,
@@ -81,6 +80,14 @@ def build_plan(manifest: Manifest, inventory: Inventory, found: Mapping[str, Fou
         ),
         deployments=tuple(_deployment(model, found[model.name], fits[model.name], ledger) for model in manifest.models),
     )
+
+
+def _engine(manifest: Manifest, inventory: Inventory) -> EngineBuild:
+    """The engine that the manifest names, or the build of vLLM for this machine."""
+    version, python = manifest.engine.vllm, manifest.engine.python
+    if python:
+        return EngineBuild(vllm_version=version, platform=choose_platform(inventory), python=str(python))
+    return choose_build(version, inventory)
 
 
 def describe_machine(inventory: Inventory) -> str:

@@ -7,9 +7,8 @@ import socket
 import time
 
 from selfhost import __version__, state
-from selfhost.engines.build import require_buildable
 from selfhost.errors import ExitCode, SelfhostError
-from selfhost.planner.actions import Action, InstallEngine, StartReplica, Step
+from selfhost.planner.actions import Action, StartReplica, Step
 from selfhost.planner.plan import Plan
 from selfhost.planner.reconcile import reconcile
 from selfhost.runtime import manager_lock, steps
@@ -86,8 +85,6 @@ class Manager:
             self._refuse_when_ending()
             observed = await asyncio.to_thread(observe, plan, self.status())
             self._refuse_when_ending()
-            if any(isinstance(step.action, InstallEngine) for step in reconcile(plan, observed)):
-                require_buildable(plan.engine.platform)
             listener = self._new_front_door(plan)
             await self._drop_work()
             todo = reconcile(plan, refresh(observed, self.status()))
