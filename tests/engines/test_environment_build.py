@@ -279,6 +279,16 @@ def test_an_environment_that_was_moved_does_not_count(isolated: Path, monkeypatc
     assert environment.installed() == ()
 
 
+def test_an_environment_of_the_first_format_is_one_for_cpus() -> None:
+    built = build.build("0.32.0", "cpu", ignore)
+    path = built.directory / "engine.json"
+    later = {"variant", "python_version", "packages_sha256"}
+    document = {name: value for name, value in json.loads(path.read_text()).items() if name not in later}
+    path.write_text(json.dumps({**document, "format_version": 1, "platform": "cpu"}))
+    found = environment.find_built("0.32.0", "cpu")
+    assert (found.variant, found.python_version, found.directory) == ("cpu", None, built.directory)
+
+
 def test_an_environment_of_a_newer_selfhost_is_left_alone() -> None:
     built = build.build("0.32.0", "cpu", ignore)
     path = built.directory / "engine.json"

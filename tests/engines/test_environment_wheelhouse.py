@@ -94,6 +94,13 @@ def test_one_for_another_machine_is_refused(selfhost, folder: Path, changes: dic
 
 
 @pytest.mark.usefixtures("index")
+def test_a_folder_that_cannot_be_written_is_a_sentence(selfhost, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    ran = selfhost("engine", "download", tmp_path / "file/wheels", "--variant", "cpu")
+    assert (ran.code, ran.stderr.splitlines()[-2]) == (1, f"error: cannot fill {tmp_path}/file/wheels: Not a directory")
+
+
+@pytest.mark.usefixtures("index")
 def test_a_folder_that_is_none_is_a_sentence(selfhost, tmp_path: Path) -> None:
     ran = install(selfhost, tmp_path)
     assert ran.code == 1

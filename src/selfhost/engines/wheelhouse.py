@@ -19,7 +19,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from selfhost import atomic, versions
 from selfhost.engines import network, sources
-from selfhost.engines.build_steps import Steps, environ_for_uv
+from selfhost.engines.build_steps import FULL, Steps, environ_for_uv
 from selfhost.engines.resolve import resolve
 from selfhost.errors import BlockedError, SelfhostError
 from selfhost.planner.plan import Variant
@@ -51,6 +51,16 @@ def download(folder: Path, version: str, variant: Variant, report: Report) -> in
     What is there already and whole is kept, so an interrupted download goes on. Raises `SelfhostError`.
     """
     versions.require_supported(version)
+    try:
+        return _fill(folder, version, variant, report)
+    except OSError as error:
+        raise SelfhostError(
+            f"cannot fill {folder}: {error.strerror or error}",
+            hint="name a folder that you can write, on a disk with room (see also UV_CACHE_DIR)",
+        ) from error
+
+
+def _fill(folder: Path, version: str, variant: Variant, report: Report) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     environ, told = environ_for_uv()
     with tempfile.TemporaryDirectory(prefix=".resolving-", dir=folder) as scratch:
@@ -159,6 +169,8 @@ def _fetch_one(opener: urllib.request.OpenerDirector, wheel: Wheel, path: Path) 
             )
         part.replace(path)
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise SelfhostError(
             f"{wheel.name} ({format_bytes(wheel.size_bytes or 0)}) cannot be downloaded: {error}",
             hint="run the command again; what is whole is kept",
