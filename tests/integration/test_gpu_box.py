@@ -105,14 +105,51 @@ def test_what_does_not_fit_the_gpu_is_refused_before_any_download(nvml, hub, pro
     assert len([path for method, path in hub.requests if method == "GET" and path.startswith("/storage/")]) == 1
 
 
-def test_an_engine_for_gpus_that_cannot_be_built_is_refused_at_once(nvml, program) -> None:
-    nvml("l4")
+@pytest.mark.parametrize(
+    ("scenario", "variant", "cause"),
+    [
+        ("h100x8", "cu130", "NVIDIA driver 580.95.05 supports CUDA 13.0"),
+        ("mixed", "cu130", "NVIDIA driver 580.95.05 supports CUDA 13.0"),
+        ("l4", "cu129", "NVIDIA driver 535.183.01 supports CUDA 12.2; cu130 needs driver 580.65.06 or newer"),
+    ],
+)
+def test_the_engine_is_the_build_for_driver_and_gpus(nvml, program, scenario: str, variant: str, cause: str) -> None:
+    nvml(scenario)
     program.manifest(DEMO)
-    assert program("plan").code == 0
-    ran = program("up", "--wait")
+    ran = program("plan")
+    assert ran.code == 0, ran.stderr
+    assert f"  vLLM 0.32.0 ({variant}) because {cause}\n" in ran.stdout
+    assert f"install  vLLM 0.32.0 ({variant})" in ran.stdout
+
+
+OLD_DRIVER = """driver_version=470.256.02
+cuda_version=11.4
+
+[gpu]
+name=NVIDIA A100-SXM4-80GB
+uuid=GPU-11110000-0000-0000-0000-000000000000
+pci_bus_id=00000000:1B:00.0
+memory_total_bytes=85899345920
+compute_capability=8.0
+"""
+
+
+@pytest.mark.parametrize("verb", ["plan", "up"])
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        ("v100", "vLLM 0.32.0 has no kernels for GPU 0, 1, 2, 3 (Tesla V100-SXM2-16GB, compute capability 7.0)"),
+        (OLD_DRIVER, "NVIDIA driver 470.256.02 supports CUDA 11.4, and vLLM 0.32.0 needs driver 525.60.13 or newer"),
+    ],
+)
+def test_a_box_that_no_build_runs_on_is_told_so_before_anything_begins(
+    nvml, program, scenario: str, words: str, verb: str
+) -> None:
+    nvml(scenario)
+    program.manifest(DEMO)
+    ran = program(verb)
     assert ran.code == 4
-    assert "selfhost cannot build vLLM for cuda yet" in ran.stderr
-    assert "engine.python" in ran.stderr
+    assert words in ran.stderr
     assert "nothing runs" in program("ps").stderr or program("down").code == 0
 
 

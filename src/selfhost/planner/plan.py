@@ -58,13 +58,28 @@ class Platform(StrEnum):
     CUDA = "cuda"
 
 
+class Variant(StrEnum):
+    """What a build of vLLM is compiled for; of CUDA in the words of its wheel indexes."""
+
+    CPU = "cpu"
+    CU129 = "cu129"
+    CU130 = "cu130"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineBuild:
     """Which engine: found or built as an environment of its own."""
 
     vllm_version: str
     platform: Platform
+    variant: Variant | None = None  # None: whatever `python` has
     python: str | None = None  # an interpreter the manifest names; None: selfhost's own environment
+    cause: str = field(default="", compare=False)  # why this variant, as the end of a sentence
+
+    @property
+    def label(self) -> str:
+        """`vLLM 0.32.0 (cu130)`."""
+        return f"vLLM {self.vllm_version} ({self.variant or self.platform})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

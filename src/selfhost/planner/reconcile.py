@@ -119,7 +119,7 @@ def _changes(running: ObservedReplica, engine: EngineBuild, deployment: Deployme
 
 
 def _engine_text(engine: EngineBuild) -> str:
-    return f"{engine.vllm_version} ({engine.platform}{', ' + engine.python if engine.python else ''})"
+    return f"{engine.vllm_version} ({engine.variant or engine.platform}{', ' + engine.python if engine.python else ''})"
 
 
 def _text(value: object) -> str:
