@@ -17,7 +17,12 @@ def home_dir() -> Path:
 
 def state_dir(name: str) -> Path:
     """Durable state of the manifest `name` (keys, records, logs). `$SELFHOST_STATE/NAME`; may be a network disk."""
-    return (_from_env("SELFHOST_STATE") or _xdg("XDG_STATE_HOME", ".local/state") / "selfhost") / name
+    return state_root() / name
+
+
+def state_root() -> Path:
+    """The folder with the durable state of every manifest. `$SELFHOST_STATE`."""
+    return _from_env("SELFHOST_STATE") or _xdg("XDG_STATE_HOME", ".local/state") / "selfhost"
 
 
 def runtime_dir(name: str) -> Path:

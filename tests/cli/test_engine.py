@@ -1,4 +1,5 @@
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from selfhost.engines import environment, prerequisites
+from selfhost.planner.plan import Variant
 from selfhost.progress import Progress
 from selfhost.units import format_bytes
 
@@ -18,7 +20,7 @@ def installed():
     for path in (environment.python_in(directory), environment.executable_in(directory)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x" * 5000)
-    return environment.finish(directory, vllm_version="0.32.0", platform="cpu", origin="the test", built=1e9)
+    return environment.finish(directory, vllm_version="0.32.0", variant="cpu", origin="the test", built=1e9)
 
 
 def test_install_says_at_once_that_it_is_there(selfhost, installed) -> None:
@@ -37,13 +39,15 @@ def test_install_as_json_ends_with_the_environment(selfhost, installed) -> None:
     assert json.loads(ran.stdout) == {
         "format_version": 1,
         "vllm_version": "0.32.0",
-        "platform": "cpu",
+        "variant": "cpu",
         "python": f"{installed.directory}/venv/bin/python",
         "executable": f"{installed.directory}/venv/bin/vllm",
         "arguments": f"{installed.directory}/arguments.json",
         "origin": "the test",
         "size_bytes": installed.size_bytes,
         "built": 1e9,
+        "python_version": platform.python_version(),
+        "packages_sha256": None,
         "directory": str(installed.directory),
     }
 
@@ -52,7 +56,7 @@ def test_install_as_json_ends_with_the_environment(selfhost, installed) -> None:
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("UV_OFFLINE", "1")
-    monkeypatch.setattr(prerequisites, "DISK_BYTES", 0)
+    monkeypatch.setattr(prerequisites, "DISK_BYTES", dict.fromkeys(Variant, 0))
 
 
 @pytest.mark.usefixtures("offline")
@@ -63,7 +67,7 @@ def test_install_tells_each_step(selfhost) -> None:
         "checking: what this machine has",
         "checking: which package indexes answer",
         "resolving: which packages vLLM 0.32.0 needs",
-        "error: no installable vLLM 0.32.0 for CPU was found:",
+        "error: no installable vLLM 0.32.0 (cpu) was found:",
     ]
 
 
@@ -82,11 +86,44 @@ def test_an_old_version_is_blocked(selfhost) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("scenario", "code", "message"),
+    [
+        ("h100x8", 1, "error: no installable vLLM 0.32.0 (cu130) was found:"),
+        ("l4", 1, "error: no installable vLLM 0.32.0 (cu129) was found:"),  # its driver is older
+        ("v100", 4, "error: vLLM 0.32.0 has no kernels for GPU 0, 1, 2, 3 (Tesla V100-SXM2-16GB, compute capability"),
+        ("nodriver", 4, "error: no GPU can be used: the NVIDIA driver"),
+    ],
+)
+@pytest.mark.usefixtures("offline")
+def test_the_build_for_this_box_is_chosen_by_its_driver_and_gpus(nvml, selfhost, scenario, code, message) -> None:
+    nvml(scenario)
+    ran = selfhost("engine", "install")
+    assert ran.code == code
+    assert message in ran.stderr
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_variant_that_was_asked_for_is_built_whatever_the_box_has(selfhost) -> None:
+    ran = selfhost("engine", "install", "--variant", "cu129")
+    assert ran.stderr.splitlines()[3:] == [
+        "error: no installable vLLM 0.32.0 (cu129) was found:",
+        "  vLLM's own cu129 index: not asked: the configuration says to stay off the network",
+        "  PyTorch's cu129 index: not asked: the configuration says to stay off the network",
+        *ran.stderr.splitlines()[6:],
+    ]
+
+
+def test_a_wheelhouse_brings_its_own_list(selfhost) -> None:
+    ran = selfhost("engine", "install", "--wheelhouse", "w", "--packages", "p")
+    assert (ran.code, "a wheelhouse brings its own list" in ran.stderr) == (2, True)
+
+
 def test_list(selfhost, installed) -> None:
     ran = selfhost("engine", "list")
     header, row = ran.stdout.splitlines()
-    assert header.split() == ["VLLM", "PLATFORM", "SIZE", "BUILT", "PATH", "ORIGIN"]
-    assert row.startswith(f"0.32.0  cpu       {format_bytes(installed.size_bytes)}  2001-09-")
+    assert header.split() == ["VLLM", "VARIANT", "SIZE", "BUILT", "PATH", "ORIGIN"]
+    assert row.startswith(f"0.32.0  cpu      {format_bytes(installed.size_bytes)}  2001-09-")
     assert row.endswith(f"{installed.directory}  the test")
 
 
@@ -108,6 +145,18 @@ def test_remove(selfhost) -> None:
     assert ran.code == 0
     assert re.fullmatch(r"removing vllm-0\.32\.0-cpu\n  \d+ KiB freed\n", ran.stderr)
     assert environment.installed() == ()
+
+
+@pytest.mark.usefixtures("installed")
+def test_remove_of_one_variant_leaves_the_others(selfhost, isolated: Path) -> None:
+    other = isolated / "home/engines/vllm-0.32.0-cu130"
+    other.mkdir()
+    ran = selfhost("engine", "remove", "0.32.0", "--variant", "cu129")
+    assert (ran.code, ran.stderr.splitlines()[0]) == (1, "error: vLLM 0.32.0 (cu129) is not installed")
+    assert selfhost("engine", "remove", "0.32.0", "--variant", "cu130").code == 0
+    assert not other.exists()
+    assert len(environment.installed()) == 1
+    assert selfhost("engine", "remove", "--all", "--variant", "cpu").code == 2
 
 
 def test_remove_all_takes_unfinished_ones_and_downloads_along(selfhost, isolated: Path) -> None:

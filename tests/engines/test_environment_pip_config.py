@@ -65,6 +65,11 @@ def test_variables_win_over_files(tmp_path: Path) -> None:
         ({"index-url": "https://pip.example"}, {"UV_DEFAULT_INDEX": "https://uv.example"}, {}),
         ({"index-url": "https://pip.example"}, {"UV_INDEX_URL": "https://uv.example"}, {}),
         ({"extra-index-url": "https://pip.example"}, {"UV_EXTRA_INDEX_URL": "https://uv.example"}, {}),
+        # what pip's HTTP library reads by itself
+        ({}, {"REQUESTS_CA_BUNDLE": "/etc/ssl/ca.pem"}, {"SSL_CERT_FILE": "/etc/ssl/ca.pem"}),
+        ({}, {"CURL_CA_BUNDLE": "/proc"}, {"SSL_CERT_DIR": "/proc"}),
+        ({}, {"REQUESTS_CA_BUNDLE": "/a.pem", "SSL_CERT_FILE": "/b.pem"}, {}),
+        ({"cert": "/a.pem"}, {"REQUESTS_CA_BUNDLE": "/b.pem"}, {"SSL_CERT_FILE": "/a.pem"}),
         ({"proxy": "http://pip.example"}, {"all_proxy": "http://shell.example"}, {}),
     ],
 )

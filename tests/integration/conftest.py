@@ -43,7 +43,7 @@ class Box:
         launcher.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} {self._faults} "$@"\n')
         launcher.chmod(0o755)
         (self._engine / "arguments.json").write_bytes(ARGUMENTS.read_bytes())
-        environment.finish(self._engine, vllm_version="0.32.0", platform="cpu", origin="a stand-in", built=0.0)
+        environment.finish(self._engine, vllm_version="0.32.0", variant="cpu", origin="a stand-in", built=0.0)
 
     def faults(self, **by_model: dict) -> None:
         """What goes wrong in starts from now on, by model."""

@@ -41,7 +41,30 @@ def test_auto_plans_the_catalogue_model_on_the_gpus_that_are_there(
     (deployment,) = plan["deployments"]
     assert (deployment["checkpoint"]["location"], plan["engine"]["platform"]) == ("Qwen/Qwen3-8B", "cuda")
     assert "source: auto, an NVIDIA GPU" in deployment["causes"][0]
-    assert set(deployment["replicas"][0]["gpu_indices"]) <= set(range(gpus))
+    assert set(deployment["replicas"][0]["gpu_labels"]) <= set(map(str, range(gpus)))
+
+
+def test_each_mig_device_gets_an_engine_of_its_own(nvml, program) -> None:
+    nvml("a100mig")
+    program.manifest(DEMO.replace("demo-a}", "demo-a, replicas: 3}"))
+    ran = program("plan", "--json")
+    assert ran.code == 0, ran.stderr
+    (deployment,) = json.loads(ran.stdout)["plan"]["deployments"]
+    assert all(len(replica["gpu_uuids"]) == 1 for replica in deployment["replicas"])
+    program.manifest(DEMO.replace("demo-a}", "demo-a, tensor_parallel_size: 2}"))
+    ran = program("plan")
+    assert ran.code == 4
+    assert "tensor_parallel_size 2 is not possible" in ran.stderr
+
+
+def test_a_gpu_that_hangs_is_planned_around(nvml, program) -> None:
+    scenario = nvml("busy")
+    scenario.error("nvmlDeviceGetEccMode", 0, gpu=0, delay_ms=600_000)
+    program.manifest(DEMO)
+    ran = program("plan", "--json")
+    assert ran.code == 0, ran.stderr
+    (deployment,) = json.loads(ran.stdout)["plan"]["deployments"]
+    assert deployment["replicas"][0]["gpu_labels"] == ["1"]
 
 
 @pytest.mark.parametrize("scenario", ["nodriver", "mismatch"])
@@ -82,14 +105,51 @@ def test_what_does_not_fit_the_gpu_is_refused_before_any_download(nvml, hub, pro
     assert len([path for method, path in hub.requests if method == "GET" and path.startswith("/storage/")]) == 1
 
 
-def test_an_engine_for_gpus_that_cannot_be_built_is_refused_at_once(nvml, program) -> None:
-    nvml("l4")
+@pytest.mark.parametrize(
+    ("scenario", "variant", "cause"),
+    [
+        ("h100x8", "cu130", "NVIDIA driver 580.95.05 supports CUDA 13.0"),
+        ("mixed", "cu130", "NVIDIA driver 580.95.05 supports CUDA 13.0"),
+        ("l4", "cu129", "NVIDIA driver 535.183.01 supports CUDA 12.2; cu130 needs driver 580.65.06 or newer"),
+    ],
+)
+def test_the_engine_is_the_build_for_driver_and_gpus(nvml, program, scenario: str, variant: str, cause: str) -> None:
+    nvml(scenario)
     program.manifest(DEMO)
-    assert program("plan").code == 0
-    ran = program("up", "--wait")
+    ran = program("plan")
+    assert ran.code == 0, ran.stderr
+    assert f"  vLLM 0.32.0 ({variant}) because {cause}\n" in ran.stdout
+    assert f"install  vLLM 0.32.0 ({variant})" in ran.stdout
+
+
+OLD_DRIVER = """driver_version=470.256.02
+cuda_version=11.4
+
+[gpu]
+name=NVIDIA A100-SXM4-80GB
+uuid=GPU-11110000-0000-0000-0000-000000000000
+pci_bus_id=00000000:1B:00.0
+memory_total_bytes=85899345920
+compute_capability=8.0
+"""
+
+
+@pytest.mark.parametrize("verb", ["plan", "up"])
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        ("v100", "vLLM 0.32.0 has no kernels for GPU 0, 1, 2, 3 (Tesla V100-SXM2-16GB, compute capability 7.0)"),
+        (OLD_DRIVER, "NVIDIA driver 470.256.02 supports CUDA 11.4, and vLLM 0.32.0 needs driver 525.60.13 or newer"),
+    ],
+)
+def test_a_box_that_no_build_runs_on_is_told_so_before_anything_begins(
+    nvml, program, scenario: str, words: str, verb: str
+) -> None:
+    nvml(scenario)
+    program.manifest(DEMO)
+    ran = program(verb)
     assert ran.code == 4
-    assert "selfhost cannot build vLLM for cuda yet" in ran.stderr
-    assert "engine.python" in ran.stderr
+    assert words in ran.stderr
     assert "nothing runs" in program("ps").stderr or program("down").code == 0
 
 
@@ -99,7 +159,7 @@ def test_memory_that_others_hold_is_not_planned_on(nvml, program) -> None:
     plan = json.loads(program("plan", "--json").stdout)["plan"]
     (replica,) = plan["deployments"][0]["replicas"]
     memory = replica["memory"]
-    assert memory["budget"]["bytes"] <= 9.1 * 1024**3 or replica["gpu_indices"] == [1]
+    assert memory["budget"]["bytes"] <= 9.1 * 1024**3 or replica["gpu_labels"] == ["1"]
 
 
 def test_the_built_in_model_is_planned_with_its_own_sizes(program) -> None:

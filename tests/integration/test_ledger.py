@@ -20,7 +20,7 @@ MODEL = "name: chat, source: demo-a"
 def gpu_box(box, nvml):
     """The box with one L4, and the stand-in engine in the place of the one for GPUs."""
     nvml("l4")
-    cpu, cuda = (environment.directory("0.32.0", platform) for platform in ("cpu", "cuda"))
+    cpu, cuda = (environment.directory("0.32.0", variant) for variant in ("cpu", "cu129"))
     cuda.symlink_to(cpu)
     yield box
     for name in ("left", "right"):

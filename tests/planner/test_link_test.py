@@ -44,7 +44,16 @@ def test_the_worst_connected_pair_is_tested(links: list[GpuLink], worst: tuple[i
 
 def test_one_gpu_has_no_pair_and_mig_devices_cannot_reach_each_other() -> None:
     slices = [
-        replace(gpu, mig=MigDevice(index=gpu.index, parent_uuid="GPU-0", gpu_instance=None, compute_instance=None))
+        replace(
+            gpu,
+            mig=MigDevice(
+                index=gpu.index,
+                parent_uuid="GPU-0",
+                gpu_instance=None,
+                compute_instance=None,
+                card_memory_total_bytes=None,
+            ),
+        )
         for gpu in GPUS
     ]
     assert worst_pair(GPUS[:1], []) is None

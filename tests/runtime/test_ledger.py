@@ -179,7 +179,7 @@ def wanting(name: str, budget: int) -> Plan:
     replica = Replica(
         name="chat/0",
         gpu_uuids=("GPU-0",),
-        gpu_indices=(0,),
+        gpu_labels=("0",),
         gpu_memory_utilization=0.5,
         memory=Memory(
             total=figure, budget=figure, weights=figure, reserve=figure, kv_cache=figure, kv_cache_needed=figure

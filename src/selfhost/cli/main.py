@@ -46,7 +46,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
         "selfhost.cli.keys:keys",
         "Create, list and revoke API keys. They take effect at once, without a restart.",
     ),
-    "engine": ("selfhost.cli.engine:engine", "Install, list and remove engine environments."),
+    "engine": ("selfhost.cli.engine:engine", "Install, download, list and remove engine environments."),
     "version": ("selfhost.cli.version:version", "Show the versions of selfhost and of what it uses."),
 }
 

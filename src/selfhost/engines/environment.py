@@ -1,11 +1,13 @@
 """Engine environments: the Python installations that hold a vLLM, found without importing it.
 
-One per vLLM version and platform lives in `$SELFHOST_HOME/engines/vllm-VERSION-PLATFORM/`. It counts from the moment
+One per vLLM version and variant lives in `$SELFHOST_HOME/engines/vllm-VERSION-VARIANT/`. It counts from the moment
 its `engine.json` is there, which the build writes last: without that file there is only an interrupted build's rubbish.
 """
 
+import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from selfhost import atomic, paths
 from selfhost.engines import arguments
 from selfhost.errors import SelfhostError
 
-FORMAT_VERSION = 1  # of engine.json
+FORMAT_VERSION = 2  # of engine.json; 1 knew only builds for CPUs, and said `platform` for variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +25,15 @@ class EngineEnvironment:
     """One Python installation that holds a vLLM."""
 
     vllm_version: str
-    platform: str  # "cpu"
+    variant: str  # "cpu", "cu130"; "cuda" where it is not ours and does not say
     python: Path
     executable: Path  # the `vllm` command
     arguments: Path  # what `vllm serve` accepts, for `load_arguments`
     origin: str  # which build from where: the end of a sentence
     size_bytes: int | None = None  # None: not ours
     built: float | None = None  # seconds since the epoch; None: not ours
+    python_version: str | None = None  # "3.11.7"; None: not known
+    packages_sha256: str | None = None  # of packages.txt, which lists what is installed with hashes; None: not known
 
     @property
     def directory(self) -> Path | None:
@@ -37,9 +41,9 @@ class EngineEnvironment:
         return None if self.built is None else self.python.parents[2]
 
 
-def directory(version: str, platform: str) -> Path:
-    """Where the environment of vLLM `version` for `platform` lives, whether or not it is there."""
-    return _engines() / f"vllm-{version}-{platform}"
+def directory(version: str, variant: str) -> Path:
+    """Where the environment of that build of vLLM lives, whether or not it is there."""
+    return _engines() / f"vllm-{version}-{variant}"
 
 
 def download_cache() -> Path:
@@ -47,9 +51,9 @@ def download_cache() -> Path:
     return paths.home_dir() / "cache" / "uv"
 
 
-def find_built(version: str, platform: str) -> EngineEnvironment | None:
-    """The environment that selfhost built for vLLM `version` on `platform`, if it is there and whole."""
-    return read(directory(version, platform))
+def find_built(version: str, variant: str) -> EngineEnvironment | None:
+    """The environment that selfhost made of that build of vLLM, if it is there and whole."""
+    return read(directory(version, variant))
 
 
 def installed() -> tuple[EngineEnvironment, ...]:
@@ -87,13 +91,15 @@ def of_directory(path: Path, document: Mapping[str, Any]) -> EngineEnvironment:
     """The environment in `path` that `document`, its engine.json, describes."""
     return EngineEnvironment(
         vllm_version=document["vllm_version"],
-        platform=document["platform"],
+        variant=document.get("variant", "cpu"),
         python=python_in(path),
         executable=executable_in(path),
         arguments=path / "arguments.json",
         origin=document["origin"],
         size_bytes=document["size_bytes"],
         built=document["built"],
+        python_version=document.get("python_version"),
+        packages_sha256=document.get("packages_sha256"),
     )
 
 
@@ -107,15 +113,18 @@ def executable_in(path: Path) -> Path:
     return path / "venv" / "bin" / "vllm"
 
 
-def finish(path: Path, *, vllm_version: str, platform: str, origin: str, built: float) -> EngineEnvironment:
+def finish(path: Path, *, vllm_version: str, variant: str, origin: str, built: float) -> EngineEnvironment:
     """Make the environment in `path` count: the last and atomic step of its build."""
+    packages = path / "packages.txt"
     document = {
         "format_version": FORMAT_VERSION,
         "vllm_version": vllm_version,
-        "platform": platform,
+        "variant": variant,
         "origin": origin,
         "size_bytes": disk_bytes(path),
         "built": built,
+        "python_version": platform.python_version(),  # it is built on the Python that we run on
+        "packages_sha256": hashlib.sha256(packages.read_bytes()).hexdigest() if packages.exists() else None,
         "directory": str(path),
     }
     atomic.write_json(path / "engine.json", document)

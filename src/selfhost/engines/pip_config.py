@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 # pip's setting -> uv's variable (docs.astral.sh/uv/reference/environment)
 _TRANSLATIONS = {
@@ -26,6 +27,9 @@ _TRANSLATIONS = {
     "proxy": "ALL_PROXY",
 }
 _COMMA_SEPARATED = {"find-links"}  # uv splits these at commas, and all others at spaces
+
+# What pip's HTTP library is told by variables of its own, which uv does not know.
+_CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 # uv's older names: where one of them is set, uv has been told.
 _SYNONYMS = {"UV_DEFAULT_INDEX": "UV_INDEX_URL", "UV_INDEX": "UV_EXTRA_INDEX_URL"}
@@ -72,6 +76,9 @@ def to_uv(settings: Mapping[str, str], environ: Mapping[str, str]) -> Told:
         value = settings.get(setting, "").split()
         if value and not told & environ.keys():
             variables[variable] = ("," if setting in _COMMA_SEPARATED else " ").join(value)
+    bundle = next((environ[name] for name in _CERTIFICATES if environ.get(name)), None)
+    if bundle and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & {*environ, *variables}:
+        variables["SSL_CERT_DIR" if Path(bundle).is_dir() else "SSL_CERT_FILE"] = bundle
     return Told(
         variables=variables,
         equal_indexes="UV_INDEX" in variables,

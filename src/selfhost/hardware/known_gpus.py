@@ -25,6 +25,7 @@ class KnownGpu:
     compute_capability: tuple[int, int]
     nvlinks: int | None = 0  # from each to every other in one box; None: it depends on the box
     unified: bool = False  # its memory is the host's
+    architecture: str = "x86_64"  # of the processor that it comes with, or is mostly bought with
     aliases: tuple[str, ...] = ()  # besides `spelling` and `name`
 
 
@@ -65,6 +66,7 @@ KNOWN_GPUS: tuple[KnownGpu, ...] = (
         spelling="H20",
         name="NVIDIA H20",
         memory_bytes=97_871 * MIB,
+        architecture="aarch64",
         compute_capability=(9, 0),
         nvlinks=18,
         aliases=("H20-96GB",),
@@ -186,6 +188,7 @@ KNOWN_GPUS: tuple[KnownGpu, ...] = (
         memory_bytes=128_000_000_000,  # nominal: its NVML tells none, and what its Linux leaves differs
         compute_capability=(12, 1),
         unified=True,
+        architecture="aarch64",
         aliases=("DGX-Spark", "Spark"),
     ),
 )

@@ -44,7 +44,7 @@ def parse(spec: str) -> Inventory:
     gpus = tuple(_gpu(index, gpu, memory) for index, gpu in enumerate(known))
     pairs = combinations(zip(gpus, known, strict=True), 2)
     return Inventory(
-        host=_host(memory),
+        host=_host(memory, known[0].architecture),
         gpus=gpus,
         links=tuple(_link(first, second) for first, second in pairs),
         cuda_version=CUDA,
@@ -84,9 +84,9 @@ def _memory(text: str) -> int:
     return count
 
 
-def _host(memory_bytes: int) -> Host:
+def _host(memory_bytes: int, architecture: str = "x86_64") -> Host:
     return Host(
-        architecture="unknown", cpu_count=1, memory_total_bytes=memory_bytes, memory_available_bytes=memory_bytes
+        architecture=architecture, cpu_count=1, memory_total_bytes=memory_bytes, memory_available_bytes=memory_bytes
     )
 
 

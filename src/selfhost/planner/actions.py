@@ -19,7 +19,7 @@ class InstallEngine:
     @property
     def resource(self) -> str:
         """What it acts on."""
-        return f"vLLM {self.engine.vllm_version} ({self.engine.platform})"
+        return self.engine.label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from selfhost.manifest.schema import Manifest, Model
 from selfhost.planner import kv_cache
 from selfhost.planner.claims import ManifestClaims
 from selfhost.planner.devices import HOST, Device, devices
+from selfhost.planner.engine_build import choose_build
 from selfhost.planner.fit import Fit, find_fit
 from selfhost.planner.link_test import LinkTest
 from selfhost.planner.placement import Ledger
@@ -64,9 +65,11 @@ def build_plan(
 
     What `others`, the manifests that run beside it, have been promised is left to them. `link_test` is the last test of
     the links between GPUs; it counts when it was made with the GPUs of `inventory`.
-    Raises `PlanError` with every model that does not fit, and the nearest thing that would.
+    Raises `PlanError` with every model that does not fit, and the nearest thing that would; `BlockedError` when there
+    is no build of the engine for this machine.
     """
-    platform = choose_platform(inventory)
+    engine = _engine(manifest, inventory)
+    platform = engine.platform
     ledger = Ledger(devices(inventory, platform, others))
     fits: dict[str, Fit] = {}
     refusals: list[SelfhostError] = []
@@ -82,11 +85,7 @@ def build_plan(
     return Plan(
         name=manifest.name,
         machine=describe_machine(inventory),
-        engine=EngineBuild(
-            vllm_version=manifest.engine.vllm,
-            platform=platform,
-            python=str(manifest.engine.python) if manifest.engine.python else None,
-        ),
+        engine=engine,
         gateway=GatewayPlan(
             host=manifest.gateway.listen.host,
             port=manifest.gateway.listen.port,
@@ -96,9 +95,17 @@ def build_plan(
             _deployment(model, found[model.name], fits[model.name], ledger, tested) for model in manifest.models
         ),
         room=tuple(
-            DeviceRoom(device=device.id, label=device.label, bytes=device.room_bytes) for device in ledger.devices
+            DeviceRoom(device=device.id, label=device.title, bytes=device.room_bytes) for device in ledger.devices
         ),
     )
+
+
+def _engine(manifest: Manifest, inventory: Inventory) -> EngineBuild:
+    """The engine that the manifest names, or the build of vLLM for this machine."""
+    version, python = manifest.engine.vllm, manifest.engine.python
+    if python:
+        return EngineBuild(vllm_version=version, platform=choose_platform(inventory), python=str(python))
+    return choose_build(version, inventory)
 
 
 def describe_machine(inventory: Inventory) -> str:
@@ -154,7 +161,7 @@ def _replica(name: str, model: Model, fit: Fit, group: tuple[Device, ...], ledge
     return Replica(
         name=name,
         gpu_uuids=tuple(member.id for member in group if member.id != HOST),
-        gpu_indices=tuple(member.index for member in group if member.index is not None),
+        gpu_labels=tuple(member.label for member in group if member.id != HOST),
         gpu_memory_utilization=utilization,
         memory=_memory(model, fit, sizing, device, budget_bytes, utilization),
         kv_cache=kv_cache.plan_kv_cache(

@@ -58,13 +58,28 @@ class Platform(StrEnum):
     CUDA = "cuda"
 
 
+class Variant(StrEnum):
+    """What a build of vLLM is compiled for; of CUDA in the words of its wheel indexes."""
+
+    CPU = "cpu"
+    CU129 = "cu129"
+    CU130 = "cu130"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineBuild:
     """Which engine: found or built as an environment of its own."""
 
     vllm_version: str
     platform: Platform
+    variant: Variant | None = None  # None: whatever `python` has
     python: str | None = None  # an interpreter the manifest names; None: selfhost's own environment
+    cause: str = field(default="", compare=False)  # why this variant, as the end of a sentence
+
+    @property
+    def label(self) -> str:
+        """`vLLM 0.32.0 (cu130)`."""
+        return f"vLLM {self.vllm_version} ({self.variant or self.platform})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +87,8 @@ class Replica:
     """One engine process group of a deployment, and the GPUs that it gets."""
 
     name: str  # "chat/0"
-    gpu_uuids: tuple[str, ...]  # empty: the CPU
-    gpu_indices: tuple[int, ...]  # NVML's, for people
+    gpu_uuids: tuple[str, ...]  # of whole GPUs or of one MIG device; empty: the CPU
+    gpu_labels: tuple[str, ...]  # the same for people: "0", "0:1" for MIG device 1 of GPU 0
     gpu_memory_utilization: float | None  # share of each GPU's total that the engine may take; None on CPU
     memory: Memory
     kv_cache: KvCache

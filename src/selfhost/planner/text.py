@@ -11,6 +11,8 @@ from selfhost.units import format_bytes
 def render_plan(plan: Plan) -> str:
     """The plan, one paragraph per model."""
     head = f"{plan.name}: {plan.machine}"
+    if plan.engine.cause:
+        head += f"\n  {plan.engine.label} because {plan.engine.cause}"
     return "\n\n".join([head, *(_deployment(plan, deployment) for deployment in plan.deployments)]) + "\n"
 
 
@@ -33,8 +35,7 @@ def render_steps(steps: Sequence[Step]) -> str:
 
 def _deployment(plan: Plan, deployment: Deployment) -> str:
     names = ", ".join((deployment.name, *deployment.aliases))
-    engine = f"vLLM {plan.engine.vllm_version} ({plan.engine.platform})"
-    lines = [f"{names}: {deployment.checkpoint.label} on {engine}"]
+    lines = [f"{names}: {deployment.checkpoint.label} on {plan.engine.label}"]
     lines += [f"  because {cause}" for cause in deployment.causes]
     if deployment.engine_args:
         arguments = ", ".join(f"{key}: {value}" for key, value in deployment.engine_args.items())
@@ -47,7 +48,7 @@ def _deployment(plan: Plan, deployment: Deployment) -> str:
 def _place(plan: Plan, deployment: Deployment, replica: Replica) -> str:
     if plan.engine.platform is Platform.CPU:
         return "the CPU"
-    gpus = ", ".join(map(str, replica.gpu_indices))
+    gpus = ", ".join(replica.gpu_labels)
     if deployment.tensor_parallel_size == 1:
         return f"GPU {gpus}"
     return f"GPUs {gpus} (tensor_parallel_size {deployment.tensor_parallel_size})"

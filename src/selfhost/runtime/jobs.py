@@ -23,7 +23,8 @@ KEPT_WORDS_BYTES = 8192  # of what a job says on standard error
 
 async def install(engine: EngineBuild, report: Report, *, needs_compiler: bool) -> None:
     """Build the environment of `engine`; raises `SelfhostError` with the job's reason."""
-    argv = [sys.executable, "-P", "-m", "selfhost", "engine", "install", f"--vllm={engine.vllm_version}", "--json"]
+    argv = [sys.executable, "-P", "-m", "selfhost", "engine", "install", f"--vllm={engine.vllm_version}"]
+    argv += [f"--variant={engine.variant}", "--json"]
     await _run("the build of the engine", dying_with_us(argv if needs_compiler else [*argv, "--no-compiler"]), report)
 
 

@@ -7,9 +7,8 @@ import socket
 import time
 
 from selfhost import __version__, state
-from selfhost.engines.build import require_buildable
 from selfhost.errors import ExitCode, SelfhostError
-from selfhost.planner.actions import Action, InstallEngine, StartReplica, Step, StopReplica
+from selfhost.planner.actions import Action, StartReplica, Step, StopReplica
 from selfhost.planner.plan import Plan
 from selfhost.planner.reconcile import reconcile
 from selfhost.runtime import manager_lock, steps
@@ -87,8 +86,6 @@ class Manager:
             observed = await asyncio.to_thread(observe, plan, self.status())
             self._refuse_when_ending()
             expected = [step.action for step in reconcile(plan, observed)]
-            if any(isinstance(action, InstallEngine) for action in expected):
-                require_buildable(plan.engine.platform)
             leaving = [action.replica for action in expected if isinstance(action, StopReplica)]
             listener = self._new_front_door(plan)
             try:

@@ -14,7 +14,7 @@ from selfhost.weights import missing_bytes
 def find_engine(engine: EngineBuild) -> EngineEnvironment | None:
     """The environment of `engine`, if it is there; raises `SelfhostError` when the manifest names one that is wrong."""
     python = Path(engine.python) if engine.python else None
-    return discover.find(engine.vllm_version, engine.platform, python=python)
+    return discover.find(engine.vllm_version, engine.variant or engine.platform, python=python)
 
 
 def observe(plan: Plan, status: ManagerStatus | None) -> ObservedState:
