@@ -17,7 +17,12 @@ def home_dir() -> Path:
 
 def state_dir(name: str) -> Path:
     """Durable state of the manifest `name` (keys, records, logs). `$SELFHOST_STATE/NAME`; may be a network disk."""
-    return (_from_env("SELFHOST_STATE") or _xdg("XDG_STATE_HOME", ".local/state") / "selfhost") / name
+    return state_root() / name
+
+
+def state_root() -> Path:
+    """The folder with the durable state of every manifest. `$SELFHOST_STATE`."""
+    return _from_env("SELFHOST_STATE") or _xdg("XDG_STATE_HOME", ".local/state") / "selfhost"
 
 
 def runtime_dir(name: str) -> Path:
@@ -25,7 +30,15 @@ def runtime_dir(name: str) -> Path:
 
     Not `$XDG_RUNTIME_DIR`: that one vanishes at logout, and cron or an orchestrator's probe would look elsewhere.
     """
-    return _runtime_root() / name
+    return runtime_root() / name
+
+
+def runtime_root() -> Path:
+    """The folder with the sockets and temp folders of every manifest. `$SELFHOST_RUNTIME`."""
+    if chosen := _from_env("SELFHOST_RUNTIME"):
+        return chosen
+    uid = os.getuid()
+    return Path("/run/selfhost") if uid == 0 else Path(f"/tmp/selfhost-{uid}")  # noqa: S108 (owner and mode are checked)
 
 
 def hub_cache_dir() -> Path:
@@ -77,7 +90,7 @@ def require_private(path: Path) -> None:
 
 def _runtime_folders(path: Path) -> list[Path]:
     """The folders above `path`, from `$SELFHOST_RUNTIME` on; none for a path elsewhere."""
-    root = _runtime_root()
+    root = runtime_root()
     return [folder for folder in reversed(path.parents) if folder.is_relative_to(root)]
 
 
@@ -96,7 +109,7 @@ def _create(path: Path) -> None:
 def _refuse_foreign(path: Path, *, writable_is_fine: bool = False) -> os.stat_result:
     found = path.lstat()
     # `$SELFHOST_RUNTIME` may be a folder of the system, as /dev/shm is: there nobody can replace what is ours.
-    owners = {os.getuid(), 0} if path == _runtime_root() else {os.getuid()}
+    owners = {os.getuid(), 0} if path == runtime_root() else {os.getuid()}
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners:
         raise SelfhostError(
             f"{path} is not a directory of this user",
@@ -117,10 +130,3 @@ def _from_env(variable: str) -> Path | None:
 
 def _xdg(variable: str, default: str) -> Path:
     return _from_env(variable) or Path.home() / default
-
-
-def _runtime_root() -> Path:
-    if chosen := _from_env("SELFHOST_RUNTIME"):
-        return chosen
-    uid = os.getuid()
-    return Path("/run/selfhost") if uid == 0 else Path(f"/tmp/selfhost-{uid}")  # noqa: S108 (owner and mode are checked)

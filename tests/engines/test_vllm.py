@@ -21,12 +21,12 @@ FIGURE = Figure(bytes=1_114_112, basis=Basis.DERIVED, note="")
 CPU = Replica(
     name="chat/0",
     gpu_uuids=(),
-    gpu_indices=(),
+    gpu_labels=(),
     gpu_memory_utilization=None,
     memory=Memory(total=FIGURE, budget=FIGURE, weights=FIGURE, reserve=FIGURE, kv_cache=FIGURE, kv_cache_needed=FIGURE),
     kv_cache=KvCache(block_size=128, bytes_per_block=1, num_blocks=1, tokens=128, max_concurrency=1.0),
 )
-GPU = replace(CPU, gpu_uuids=("GPU-1111", "GPU-2222"), gpu_indices=(0, 1), gpu_memory_utilization=0.92)
+GPU = replace(CPU, gpu_uuids=("GPU-1111", "GPU-2222"), gpu_labels=("0", "1"), gpu_memory_utilization=0.92)
 DEPLOYMENT = Deployment(
     name="chat",
     aliases=("default",),
@@ -53,6 +53,11 @@ CASES = {
     "cpu": (DEPLOYMENT, CPU, Platform.CPU),
     "cpu-eager": (replace(DEPLOYMENT, engine_args={"enforce-eager": True}), CPU, Platform.CPU),
     "gpu": (DEPLOYMENT, replace(GPU, gpu_uuids=("GPU-1111",)), Platform.CUDA),
+    "gpu-mig": (
+        DEPLOYMENT,
+        replace(GPU, gpu_uuids=("MIG-aaaa0000-1111-2222-3333-444444444444",), gpu_labels=("0:0",)),
+        Platform.CUDA,
+    ),
     "gpu-split": (replace(DEPLOYMENT, tensor_parallel_size=2), GPU, Platform.CUDA),
     "gpu-shared": (DEPLOYMENT, replace(GPU, gpu_uuids=("GPU-1111",), gpu_memory_utilization=0.4105), Platform.CUDA),
     "arguments": (

@@ -33,6 +33,11 @@ TREES = {
          "sys/fs/cgroup/kubepods/pod1/main/cpu.max": "800000 100000"},
         Limits(cpu_cores=4, memory_total_bytes=16 * GIB, memory_available_bytes=4 * GIB),
     ),
+    "both versions count processes": (
+        {"proc/self/cgroup": "5:pids:/old\n0::/new", "sys/fs/cgroup/pids/old/pids.max": "4096",
+         "sys/fs/cgroup/new/pids.max": "512", "sys/fs/cgroup/pids/pids.max": "max"},
+        Limits(processes=512),
+    ),
     "version 2, slowed above memory.high": (
         {"proc/self/cgroup": "0::/a", "sys/fs/cgroup/a/memory.max": str(8 * GIB),
          "sys/fs/cgroup/a/memory.high": str(6 * GIB), "sys/fs/cgroup/a/memory.current": str(7 * GIB)},

@@ -1,4 +1,4 @@
-import subprocess
+import os
 import sys
 import time
 from pathlib import Path
@@ -6,58 +6,52 @@ from pathlib import Path
 import psutil
 import pytest
 
-from selfhost.hardware.nvidia import LIBRARY, NvmlAnswer, library_installed, parse, run_bounded
+from selfhost.hardware.nvidia import LIBRARY, Conversation, ask, library_installed, listen
 
 PYTHON = sys.executable
+LOUD = "import os, sys; print(os.environ['WORD']); print('talk', file=sys.stderr); raise SystemExit(3)"
+# three words with pauses that are shorter than the silence, in a time that is longer
+SLOW = "import time\nfor word in range(3): print(word, flush=True); time.sleep(0.4)"
+
+
+def say(*argv: str, silence_seconds: float = 30, total_seconds: float = 60, **environ: str) -> Conversation:
+    return listen(
+        argv,
+        silence_seconds=silence_seconds,
+        total_seconds=total_seconds,
+        environ={"PATH": os.environ["PATH"], **environ},
+    )
+
+
+def test_what_is_said_is_taken_down_and_the_environment_is_ours_to_choose() -> None:
+    assert say(PYTHON, "-c", LOUD, WORD="data") == Conversation(stdout="data\n", stderr="talk\n", exit_status=3)
+
+
+def test_who_talks_slowly_is_heard_to_the_end() -> None:
+    assert say(PYTHON, "-c", SLOW, silence_seconds=1) == Conversation(stdout="0\n1\n2\n", stderr="", exit_status=0)
 
 
 @pytest.mark.parametrize(
-    ("stdout", "stderr", "cause"),
+    ("script", "limits"),
     [
-        ("", "", "the NVIDIA driver's library failed: no answer"),
-        ("", "Traceback\nImportError: no\n", "the NVIDIA driver's library failed: ImportError: no"),
-        ("chat\n", "", "the NVIDIA driver's library failed: no answer"),
-        (
-            '{"errors": {"init": {"code": 77, "text": "Odd"}}}',
-            "",
-            "the NVIDIA driver does not answer: Odd (NVML error 77)",
-        ),
-        (
-            '{"errors": {"gpu_count": {"code": 999, "text": "Unknown Error"}}, "gpus": []}',
-            "",
-            "the NVIDIA driver answers with an unknown error",
-        ),
+        # the shell's child keeps the pipes open: waiting for their end would take 1000 seconds
+        ("echo first; sleep 1000 & sleep 1000", {"silence_seconds": 0.2}),
+        ("echo first; while sleep 0.05; do echo more; done", {"total_seconds": 0.5}),
     ],
 )
-def test_what_is_no_answer_is_a_failure_with_its_last_words(stdout: str, stderr: str, cause: str) -> None:
-    answer = parse(stdout, stderr)
-    assert answer == NvmlAnswer(failure=answer.failure, error_code=answer.error_code)
-    assert answer.failure
-    assert (answer.failure.cause, bool(answer.failure.hint)) == (cause, True)
-
-
-def test_chatter_of_libraries_before_the_answer_is_skipped() -> None:
-    answer = parse(
-        'hello from LD_PRELOAD\n{"errors": {}, "driver_version": "1.2", "cuda_version": 12080, "gpus": []}\n'
-    )
-    assert (answer.driver_version, answer.cuda_version) == ("1.2", (12, 8))
-
-
-def test_output_is_returned_and_the_environment_is_ours_to_choose() -> None:
-    code = "import os, sys; print(os.environ['WORD']); print('talk', file=sys.stderr)"
-    ran = run_bounded((PYTHON, "-c", code), deadline_seconds=30, environ={"WORD": "data"})
-    assert ran == ("data\n", "talk\n")
-
-
-def test_at_the_deadline_the_whole_group_is_killed_and_nobody_waits_for_its_pipes() -> None:
-    # the shell's child keeps the pipes open: waiting for their end would take 1000 seconds
+def test_who_falls_silent_or_never_ends_is_ended_with_its_whole_group(script: str, limits) -> None:
     started = time.monotonic()
-    with pytest.raises(subprocess.TimeoutExpired):
-        run_bounded(
-            ("/bin/sh", "-c", "sleep 1000 & sleep 1000"), deadline_seconds=0.2, environ={"PATH": "/usr/bin:/bin"}
-        )
-    assert time.monotonic() - started < 5
+    said = say("/bin/sh", "-c", script, **limits)
+    assert time.monotonic() - started < 30
+    assert (said.stdout.splitlines()[0], said.exit_status) == ("first", None)
     assert psutil.Process().children(recursive=True) == []
+
+
+def test_a_query_that_cannot_start_is_a_failure_with_its_cause(monkeypatch) -> None:
+    monkeypatch.setattr("selfhost.hardware.nvidia.QUERY", ("/no/such/program",))
+    failure = ask(environ={}).failure
+    assert failure
+    assert "No such file or directory" in failure.cause
 
 
 @pytest.mark.parametrize(

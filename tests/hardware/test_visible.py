@@ -31,6 +31,8 @@ GPUS = [
         ("1,GPU-bb", [1, 2]),
         ("MIG-aaaa0000-1111-2222-3333-444444444444", []),
         ("all", []),
+        ("NoDevFiles", []),
+        ("0:1", []),  # NVIDIA's container tools name MIG devices like this, CUDA does not
     ],
 )
 def test_cuda_visible_devices_means_what_cuda_makes_of_it(visible_devices: str | None, expected: list[int]) -> None:

@@ -41,7 +41,30 @@ def test_auto_plans_the_catalogue_model_on_the_gpus_that_are_there(
     (deployment,) = plan["deployments"]
     assert (deployment["checkpoint"]["location"], plan["engine"]["platform"]) == ("Qwen/Qwen3-8B", "cuda")
     assert "source: auto, an NVIDIA GPU" in deployment["causes"][0]
-    assert set(deployment["replicas"][0]["gpu_indices"]) <= set(range(gpus))
+    assert set(deployment["replicas"][0]["gpu_labels"]) <= set(map(str, range(gpus)))
+
+
+def test_each_mig_device_gets_an_engine_of_its_own(nvml, program) -> None:
+    nvml("a100mig")
+    program.manifest(DEMO.replace("demo-a}", "demo-a, replicas: 3}"))
+    ran = program("plan", "--json")
+    assert ran.code == 0, ran.stderr
+    (deployment,) = json.loads(ran.stdout)["plan"]["deployments"]
+    assert all(len(replica["gpu_uuids"]) == 1 for replica in deployment["replicas"])
+    program.manifest(DEMO.replace("demo-a}", "demo-a, tensor_parallel_size: 2}"))
+    ran = program("plan")
+    assert ran.code == 4
+    assert "tensor_parallel_size 2 is not possible" in ran.stderr
+
+
+def test_a_gpu_that_hangs_is_planned_around(nvml, program) -> None:
+    scenario = nvml("busy")
+    scenario.error("nvmlDeviceGetEccMode", 0, gpu=0, delay_ms=600_000)
+    program.manifest(DEMO)
+    ran = program("plan", "--json")
+    assert ran.code == 0, ran.stderr
+    (deployment,) = json.loads(ran.stdout)["plan"]["deployments"]
+    assert deployment["replicas"][0]["gpu_labels"] == ["1"]
 
 
 @pytest.mark.parametrize("scenario", ["nodriver", "mismatch"])
@@ -99,7 +122,7 @@ def test_memory_that_others_hold_is_not_planned_on(nvml, program) -> None:
     plan = json.loads(program("plan", "--json").stdout)["plan"]
     (replica,) = plan["deployments"][0]["replicas"]
     memory = replica["memory"]
-    assert memory["budget"]["bytes"] <= 9.1 * 1024**3 or replica["gpu_indices"] == [1]
+    assert memory["budget"]["bytes"] <= 9.1 * 1024**3 or replica["gpu_labels"] == ["1"]
 
 
 def test_the_built_in_model_is_planned_with_its_own_sizes(program) -> None:

@@ -1,12 +1,13 @@
 """Whole plans, as text. `pytest tests/planner/test_build.py --update-golden` writes them anew: read the difference."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from selfhost.errors import BlockedError
-from selfhost.hardware.inventory import Accelerator, Gpu, Host, Inventory
+from selfhost.hardware.inventory import Accelerator, Gpu, Host, Inventory, MigDevice
 from selfhost.manifest.schema import Manifest
 from selfhost.planner.build import Found, PlanError, build_plan
 from selfhost.planner.reconcile import ObservedState, reconcile
@@ -37,6 +38,29 @@ def gpus(count: int, name: str, total_bytes: int, cc: tuple[int, int], *, used_b
 H100 = ("NVIDIA H100 80GB HBM3", 85_520_809_984, (9, 0))
 RTX_4090 = ("NVIDIA GeForce RTX 4090", 25_757_220_864, (8, 9))
 L4 = ("NVIDIA L4", 24_152_899_584, (8, 9))
+HALF, EIGHTH = ("3g.40gb", 42_144_366_592), ("1g.10gb", 10_200_547_328)
+GB10 = replace(gpus(1, "NVIDIA GB10", 120 * GIB, (12, 1))[0], memory_free_bytes=100 * GIB, unified_memory=True)
+
+
+def mig_devices(card: Gpu, *sizes: tuple[str, int]) -> tuple[Gpu, ...]:
+    """A card that is split into MIG devices of these profiles and bytes."""
+    return tuple(
+        replace(
+            card,
+            uuid=f"MIG-{card.index}-{index}",
+            name=f"{card.name} MIG {profile}",
+            memory_total_bytes=size,
+            memory_free_bytes=size,
+            mig=MigDevice(
+                index=index,
+                parent_uuid=card.uuid,
+                card_memory_total_bytes=card.memory_total_bytes,
+                gpu_instance=index,
+                compute_instance=0,
+            ),
+        )
+        for index, (profile, size) in enumerate(sizes)
+    )
 
 
 def box(*found: Gpu) -> Inventory:
@@ -50,6 +74,9 @@ BOXES = {
     "2xh100": box(*gpus(2, *H100)),
     "8xh100": box(*gpus(8, *H100)),
     "h100-busy": box(*gpus(1, *H100, used_bytes=20 * GIB)),
+    "mig": box(*mig_devices(gpus(1, *H100)[0], HALF, HALF), *mig_devices(gpus(2, *H100)[1], HALF, EIGHTH)),
+    "mig-and-whole": box(*mig_devices(gpus(1, *H100)[0], EIGHTH), gpus(2, *H100)[1]),
+    "spark": box(GB10),
     "mixed": box(*gpus(1, *RTX_4090), *(gpu for gpu in gpus(3, *H100) if gpu.index)),
 }
 
@@ -90,6 +117,15 @@ CASES = {
         ],
         ["Qwen/Qwen3-8B", "meta-llama/Meta-Llama-3.1-8B", "Qwen/Qwen3-8B"],
     ),
+    # each engine has one MIG device of its own
+    "qwen3-8b@mig": ("mig", [{"name": "chat", "max_model_len": 8192, "replicas": 3}], ["Qwen/Qwen3-8B"]),
+    "qwen3-32b@mig-and-whole": ("mig-and-whole", [{"name": "chat", "max_model_len": 4096}], ["Qwen/Qwen3-32B"]),
+    # two engines share the host's memory
+    "two-on-one@spark": (
+        "spark",
+        [{"name": "chat", "max_model_len": 16384, "concurrency": 4, "replicas": 2}],
+        ["Qwen/Qwen3-8B"],
+    ),
     "qwen3-8b@h100-busy": ("h100-busy", [{"name": "chat", "max_model_len": 32768}], ["Qwen/Qwen3-8B"]),
     "moe@mixed": ("mixed", [{"name": "moe", "max_model_len": 32768, "concurrency": 8}], ["Qwen/Qwen3-30B-A3B"]),
     "arguments@l4": (
@@ -110,6 +146,30 @@ def test_whole_plans(case: str, checkpoint, golden) -> None:
 
 
 REFUSALS = {
+    "split over MIG devices": (
+        "mig",
+        {"tensor_parallel_size": 2},
+        "Qwen/Qwen3-8B",
+        "tensor_parallel_size 2 is not possible on MIG devices: an engine can use only one",
+        "leave it out, and write replicas to use several; or make the GPU whole: `sudo nvidia-smi -mig 0`",
+    ),
+    "split over a MIG device and a GPU": (
+        "mig-and-whole",
+        {"tensor_parallel_size": 2},
+        "Qwen/Qwen3-8B",
+        "tensor_parallel_size 2 is not possible with 32 attention heads, 8 KV heads and 1 GPU(s) of one kind",
+        "possible here: 1",
+    ),
+    "more than a MIG device": (
+        "mig",
+        {"max_model_len": 32768, "concurrency": 16},
+        "Qwen/Qwen3-8B",
+        (
+            "needs 94.0 GiB on one MIG device (15.3 GiB weights, 6.7 GiB reserve, 72.0 GiB KV cache for 16 × 32,768 "
+            "tokens); 36.1 GiB is left"
+        ),
+        "would fit: concurrency: 3, or max_model_len: 6416",
+    ),
     "too long for the model": (
         "l4",
         {"max_model_len": 999999},

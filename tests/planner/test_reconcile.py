@@ -28,7 +28,7 @@ def replica(name: str, *gpus: int) -> Replica:
     return Replica(
         name=name,
         gpu_uuids=tuple(f"GPU-{gpu}" for gpu in gpus),
-        gpu_indices=gpus,
+        gpu_labels=tuple(map(str, gpus)),
         gpu_memory_utilization=0.92,
         memory=Memory(total=ONE, budget=ONE, weights=ONE, reserve=ONE, kv_cache=ONE, kv_cache_needed=ONE),
         kv_cache=KvCache(block_size=16, bytes_per_block=1, num_blocks=1, tokens=16, max_concurrency=1.0),
@@ -120,6 +120,8 @@ def test_an_empty_plan_stops_everything_but_the_gateway() -> None:
         ({"checkpoint": replace(CHECKPOINT, revision="b" * 40)}, "checkpoint org/model@aaaaaaa → org/model@bbbbbbb"),
         ({"max_model_len": 2048, "concurrency": 4}, "max_model_len 1,024 → 2,048, concurrency 1 → 4"),
         ({"replicas": (replica("code/0", 1),)}, "GPUs 0 → 1"),
+        # a MIG device that was made anew stands in the place of the old one
+        ({"replicas": (replace(replica("code/0", 0), gpu_uuids=("MIG-2",)),)}, "GPUs GPU-0 → MIG-2"),
     ],
 )
 def test_what_changed_is_replaced_and_the_cause_says_what(changes: dict, cause: str) -> None:

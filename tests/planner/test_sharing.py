@@ -113,7 +113,7 @@ def replica(name: str, share: float, *gpus: int) -> Replica:
     return Replica(
         name=name,
         gpu_uuids=tuple(f"GPU-{gpu}" for gpu in gpus),
-        gpu_indices=gpus,
+        gpu_labels=tuple(map(str, gpus)),
         gpu_memory_utilization=share,
         memory=Memory(total=one, budget=one, weights=one, reserve=one, kv_cache=one, kv_cache_needed=one),
         kv_cache=KvCache(block_size=16, bytes_per_block=1, num_blocks=1, tokens=16, max_concurrency=1.0),

@@ -1,17 +1,13 @@
 """`selfhost gpus`: what plans are made of."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 
 from selfhost.cli import options, output
+from selfhost.cli.inventory_text import render_inventory
 from selfhost.errors import BlockedError
 from selfhost.hardware.detect import detect
-from selfhost.hardware.inventory import Gpu, Host, Inventory
-from selfhost.units import format_bytes
-
-UNKNOWN = "unknown"
 
 
 @click.command(
@@ -24,7 +20,10 @@ def gpus(*, as_json: bool) -> None:
     if as_json:
         output.json_document(asdict(inventory))
     else:
-        _show(inventory)
+        for line in render_inventory(inventory):
+            output.data(line)
+    for warning in inventory.warnings:
+        output.warn(warning)
     for gpu in inventory.unusable_gpus if inventory.gpus else ():  # where none works, the problem says it
         output.warn(f"left out: {gpu.cause}")
         output.hint(gpu.hint)
@@ -34,52 +33,3 @@ def gpus(*, as_json: bool) -> None:
         raise BlockedError(inventory.problem, hint=inventory.hint)
     if not as_json:
         output.say("next: selfhost plan")
-
-
-def _show(inventory: Inventory) -> None:
-    if inventory.gpus:
-        _show_gpus(inventory.gpus)
-        output.data("")
-    elif not inventory.problem:
-        output.data("no GPU: models run on the CPU\n")
-    else:
-        for vendor in sorted({found.vendor for found in inventory.accelerators}):
-            addresses = [found.pci_address for found in inventory.accelerators if found.vendor == vendor]
-            output.data(f"pci     {vendor} at {', '.join(addresses)}")
-    if inventory.driver_version:
-        output.data(f"driver  {inventory.driver_version}, CUDA {_version(inventory.cuda_version)} or older")
-    output.data(f"host    {_describe(inventory.host)}")
-    for disk in inventory.disks:
-        free, total = format_bytes(disk.free_bytes), format_bytes(disk.total_bytes)
-        output.data(f"disk    {free} of {total} free for {disk.purpose} in {disk.path}")
-
-
-def _show_gpus(found: Sequence[Gpu]) -> None:
-    output.table(
-        ("gpu", "name", "memory free", "memory", "compute", "uuid"),
-        [
-            (
-                str(gpu.index),
-                gpu.name or UNKNOWN,
-                _bytes(gpu.memory_free_bytes),
-                _bytes(gpu.memory_total_bytes),
-                _version(gpu.compute_capability),
-                gpu.uuid,
-            )
-            for gpu in found
-        ],
-    )
-
-
-def _describe(host: Host) -> str:
-    cores = "1 core" if host.cpu_count == 1 else f"{host.cpu_count} cores"
-    available, total = format_bytes(host.memory_available_bytes), format_bytes(host.memory_total_bytes)
-    return f"{host.architecture}, {cores}, {available} of {total} memory available"
-
-
-def _bytes(count: int | None) -> str:
-    return UNKNOWN if count is None else format_bytes(count)
-
-
-def _version(version: tuple[int, int] | None) -> str:
-    return UNKNOWN if version is None else f"{version[0]}.{version[1]}"

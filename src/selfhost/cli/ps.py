@@ -40,7 +40,7 @@ def _show(status: ManagerStatus) -> None:
 
 def _row(replica: ReplicaStatus, now: float) -> tuple[str, ...]:
     observed = replica.observed
-    gpus = "+".join(map(str, observed.replica.gpu_indices))
+    gpus = "+".join(observed.replica.gpu_labels)
     where = f"GPU {gpus}" if gpus else "CPU"
     return (
         observed.replica.name,

@@ -47,7 +47,7 @@ def gather(environ: Mapping[str, str], asked: Asked | None = None, manifest_prob
     until = time.monotonic() + LOOK_SECONDS
     nvidia = _nvidia_seen(environ)
     manifest = asked.manifest if asked else None
-    inventory = Background(lambda: detect(deadline_seconds=NVML_SECONDS, environ=environ))
+    inventory = Background(lambda: detect(silence_seconds=NVML_SECONDS, environ=environ))
     statuses = Background(_statuses)
     planned = Background(lambda: look_children.plan(asked.plan_command, PLAN_SECONDS, environ)) if asked else None
     repositories = _repositories(manifest, nvidia=nvidia) if manifest else ()

@@ -12,6 +12,7 @@ _HIERARCHIES = (
     ("sys/fs/cgroup/memory", "memory"),
     ("sys/fs/cgroup/cpu", "cpu"),
     ("sys/fs/cgroup/cpu,cpuacct", "cpu"),
+    ("sys/fs/cgroup/pids", "pids"),
 )
 _NO_LIMIT = 2**60  # version 1 writes "no limit" as the largest multiple of a page
 
@@ -23,6 +24,7 @@ class Limits:
     cpu_cores: float | None = None
     memory_total_bytes: int | None = None
     memory_available_bytes: int | None = None
+    processes: int | None = None  # threads count too
 
 
 def read_limits(root: Path) -> Limits:
@@ -31,10 +33,12 @@ def read_limits(root: Path) -> Limits:
     cores = [_cores(group) for group in groups]
     totals = [_memory_total(group) for group in groups]
     availables = [_memory_available(group) for group in groups]
+    processes = [_number(group / "pids.max") for group in groups]
     return Limits(
         cpu_cores=min((count for count in cores if count is not None), default=None),
         memory_total_bytes=min((count for count in totals if count is not None), default=None),
         memory_available_bytes=min((count for count in availables if count is not None), default=None),
+        processes=min((count for count in processes if count is not None), default=None),
     )
 
 

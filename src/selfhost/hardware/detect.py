@@ -8,36 +8,51 @@ from pathlib import Path
 from selfhost import paths
 from selfhost.hardware import failures, nvidia, pci
 from selfhost.hardware.disks import read_disks
-from selfhost.hardware.failures import Failure
+from selfhost.hardware.failures import Failure, NvmlError
 from selfhost.hardware.host import read_host
 from selfhost.hardware.inventory import Accelerator, Gpu, Host, Inventory, UnusableGpu
-from selfhost.hardware.nvidia import NvmlAnswer
-from selfhost.hardware.visible import select_visible
+from selfhost.hardware.jetson import is_jetson
+from selfhost.hardware.nvml_answer import NvmlAnswer
+from selfhost.hardware.surroundings import Surroundings, add, read_surroundings
+from selfhost.hardware.visible import ORDER_OF_PCI, ambiguous_order, select_visible
 
 
 def detect(
-    *, deadline_seconds: float = 10.0, root: Path | None = None, environ: Mapping[str, str] = os.environ
+    *,
+    silence_seconds: float = nvidia.SILENCE_SECONDS,
+    root: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> Inventory:
-    """Look at this machine; never raises for what it finds, and never waits much longer than `deadline_seconds`.
+    """Look at this machine; never raises for what it finds, and waits `silence_seconds` for a driver that hangs.
 
-    `root` is the folder in which /sys, /proc, /dev and /etc are looked up: `$SELFHOST_HOST_ROOT`, else `/`. The
-    deadline is generous because a driver without persistence mode takes seconds per GPU to wake up.
+    `root` is the folder in which /sys, /proc, /dev and /etc are looked up: `$SELFHOST_HOST_ROOT`, else `/`.
     """
     root = root or Path(environ.get("SELFHOST_HOST_ROOT") or "/")
     accelerators = pci.read_accelerators(root)
-    nvidia_present = any(found.vendor == "NVIDIA" for found in accelerators) or pci.nvidia_device_nodes(root)
-    answer = None  # asking costs a process, so only where there may be an answer
+    jetson = is_jetson(root)
+    nvidia_present = jetson or any(found.vendor == "NVIDIA" for found in accelerators) or pci.nvidia_device_nodes(root)
+    answer = NvmlAnswer()  # asking costs a process, so only where there may be an answer
     if nvidia_present or nvidia.library_installed(root, environ):
-        answer = nvidia.ask(deadline_seconds=deadline_seconds, environ=environ)
+        answer = nvidia.ask(silence_seconds=silence_seconds, environ=environ)
+    if jetson and answer.error_code == NvmlError.LIBRARY_NOT_FOUND:
+        answer = replace(answer, failure=failures.old_jetson())
+    host = read_host(root, environ)
     inventory = assemble(
-        host=read_host(root),
+        host=host,
         accelerators=accelerators,
         nvidia_present=nvidia_present,
-        answer=answer or NvmlAnswer(),
+        answer=answer,
+        surroundings=read_surroundings(root, answer.gpus) if answer.gpus else Surroundings(),
         visible_devices=environ.get("CUDA_VISIBLE_DEVICES"),
+        device_order=environ.get("CUDA_DEVICE_ORDER"),
     )
-    places = (("engines", paths.home_dir()), ("weights", paths.hub_cache_dir()))
-    return replace(inventory, disks=read_disks(places))
+    places = (
+        ("engines", paths.home_dir()),
+        ("weights", paths.hub_cache_dir()),
+        ("state", paths.state_root()),
+        ("runtime", paths.runtime_root()),
+    )
+    return replace(inventory, disks=read_disks(places, root=root, container=host.container))
 
 
 def assemble(
@@ -47,17 +62,27 @@ def assemble(
     nvidia_present: bool,
     answer: NvmlAnswer,
     visible_devices: str | None,
+    device_order: str | None = None,
+    surroundings: Surroundings | None = None,
 ) -> Inventory:
     """Put together what was found; `nvidia_present` says that an NVIDIA GPU is there whether or not NVML lists it."""
     visible = select_visible(answer.gpus, visible_devices)
-    gpus = tuple(gpu for gpu in visible if isinstance(gpu, Gpu))
-    unusable = tuple(gpu for gpu in visible if isinstance(gpu, UnusableGpu))
+    gpus = tuple(add(surroundings or Surroundings(), gpu) for gpu in visible if isinstance(gpu, Gpu))
+    uuids = {gpu.uuid for gpu in gpus}
+    unusable = tuple(add(surroundings or Surroundings(), gpu) for gpu in visible if isinstance(gpu, UnusableGpu))
     problem = None
     if not gpus:
         problem = _why_none(answer, unusable, accelerators, visible_devices, nvidia_present=nvidia_present)
+    warnings = []
+    if gpus and ambiguous_order(answer.gpus, visible_devices, device_order):
+        warnings.append(
+            f'CUDA_VISIBLE_DEVICES="{visible_devices}" is read in the order of nvidia-smi; other CUDA programs count '
+            f"from the fastest GPU on unless CUDA_DEVICE_ORDER={ORDER_OF_PCI} is set"
+        )
     return Inventory(
         host=host,
         gpus=gpus,
+        links=tuple(link for link in answer.links if {link.first, link.second} <= uuids),
         driver_version=answer.driver_version,
         cuda_version=answer.cuda_version,
         accelerators=tuple(accelerators),
@@ -65,6 +90,7 @@ def assemble(
         hint=problem.hint if problem else None,
         unusable_gpus=unusable,
         hidden_gpu_count=len(answer.gpus) - len(visible),
+        warnings=tuple(warnings),
     )
 
 

@@ -12,6 +12,7 @@ from selfhost.units import format_duration
 class NvmlError(IntEnum):
     """NVML's error numbers that mean something particular to us (nvml.h: nvmlReturn_t)."""
 
+    NOT_SUPPORTED = 3
     NO_PERMISSION = 4
     DRIVER_NOT_LOADED = 9
     LIBRARY_NOT_FOUND = 12
@@ -29,6 +30,26 @@ class Failure:
     cause: str
     hint: str
 
+
+_SICK_OR_ASLEEP = (
+    "try `nvidia-smi`: if it hangs too, a GPU is sick (`sudo dmesg | grep Xid` says which; reboot); if it is only "
+    "slow, `sudo nvidia-smi -pm 1` keeps the driver awake"
+)
+
+# What `nvml_query.py` asks about a GPU, where its own word for it is not a person's.
+_ASKED: Mapping[str, str] = {
+    "handle": "to open it",
+    "link": "how it is linked to another GPU",
+    "ecc_mode": "for its ECC mode",
+    "ecc_uncorrected_errors": "for its ECC errors",
+    "mig_devices": "for its MIG devices",
+    "mig_mode": "for its MIG mode",
+    "nvlinks": "for its NVLinks",
+    "pci_bus_id": "for its PCI address",
+    "power_default_milliwatts": "for its default power limit",
+    "power_limit_milliwatts": "for its power limit",
+    "uuid": "for its UUID",
+}
 
 # Errors of nvmlInit that are also what a machine without any NVIDIA GPU gives.
 MAY_MEAN_NO_GPU = (NvmlError.DRIVER_NOT_LOADED, NvmlError.LIBRARY_NOT_FOUND, NvmlError.GPU_NOT_FOUND)
@@ -102,12 +123,13 @@ def of_driver(code: int, text: str) -> Failure:
     )
 
 
-def of_gpu(index: int, code: int, text: str) -> Failure:
-    """The driver answers, but for the GPU `index` with `code` and `text`."""
+def of_gpu(index: int, code: int, text: str, *, mig: int | None = None) -> Failure:
+    """The driver answers, but for the GPU `index`, or its MIG device `mig`, with `code` and `text`."""
+    gpu = f"GPU {index}" if mig is None else f"MIG device {mig} of GPU {index}"
     if code in _OF_GPU:
-        return _name_gpu(_OF_GPU[code], f"GPU {index}", select=f" -i {index}")
+        return _name_gpu(_OF_GPU[code], gpu, select=f" -i {index}")
     return Failure(
-        cause=f"GPU {index} cannot be queried: {text.rstrip('.')} (NVML error {code})",
+        cause=f"{gpu} cannot be queried: {text.rstrip('.')} (NVML error {code})",
         hint=f"see whether `nvidia-smi -i {index}` says more, and `sudo dmesg | grep -e NVRM -e Xid`",
     )
 
@@ -116,13 +138,15 @@ def _name_gpu(template: Failure, gpu: str, *, select: str) -> Failure:
     return Failure(cause=template.cause.format(gpu=gpu), hint=template.hint.format(select=select))
 
 
-def hang(deadline_seconds: float) -> Failure:
-    """NVML did not answer in time."""
-    return Failure(
-        cause=f"the NVIDIA driver did not answer within {format_duration(deadline_seconds)}",
-        hint="try `nvidia-smi`: if it hangs too, a GPU is sick (`sudo dmesg | grep Xid` says which; reboot); if it is "
-        "only slow, `sudo nvidia-smi -pm 1` keeps the driver awake",
-    )
+def hang(seconds: float) -> Failure:
+    """NVML did not start in time."""
+    return Failure(cause=f"the NVIDIA driver did not answer within {format_duration(seconds)}", hint=_SICK_OR_ASLEEP)
+
+
+def hang_of_gpu(index: int, question: str) -> Failure:
+    """NVML answered nothing more about the GPU `index` after it was asked `question` (`nvml_query.py`)."""
+    asked = _ASKED.get(question, f"for its {question.replace('_', ' ')}")
+    return Failure(cause=f"GPU {index} does not answer: the driver hangs when asked {asked}", hint=_SICK_OR_ASLEEP)
 
 
 def crash(last_words: str) -> Failure:
@@ -133,11 +157,21 @@ def crash(last_words: str) -> Failure:
     )
 
 
-def mig(index: int) -> Failure:
-    """The GPU is split into MIG devices."""
+def empty_mig(index: int) -> Failure:
+    """The GPU is in MIG mode, and nobody has made a MIG device of it; those that there were are gone after a reboot."""
     return Failure(
-        cause=f"GPU {index} is in MIG mode, and only whole GPUs can be planned on",
-        hint=f"if nobody uses its slices, `sudo nvidia-smi -i {index} -mig 0` makes it whole again",
+        cause=f"GPU {index} is in MIG mode and has no MIG device",
+        hint=f"make one (`sudo nvidia-smi mig -i {index} -lgip` lists the profiles, `sudo nvidia-smi mig -i {index} "
+        f"-cgi PROFILE -C` creates one), or make the GPU whole again: `sudo nvidia-smi -i {index} -mig 0` "
+        "(in a container: on its host)",
+    )
+
+
+def old_jetson() -> Failure:
+    """NVML is a part of JetPack since version 6."""
+    return Failure(
+        cause="this Jetson has no NVML: its JetPack is older than 6",
+        hint="update it to JetPack 6 or newer (Jetson Linux 36); vLLM needs that too",
     )
 
 

@@ -23,6 +23,7 @@ class MigDevice:
 
     index: int  # as `nvidia-smi -L` counts them on their card
     parent_uuid: str
+    card_memory_total_bytes: int | None  # of the whole card
     gpu_instance: int | None
     compute_instance: int | None
 
@@ -41,7 +42,7 @@ class Gpu:
     mig: MigDevice | None = None  # None: a whole card
     unified_memory: bool = False  # the GPU has no memory of its own and takes the host's (GB10, Jetson)
     virtual: bool = False  # a vGPU: a share of a card that a hypervisor made
-    numa_node: int | None = None
+    numa_node: int | None = None  # the host's, next to it
     power_limit_watts: int | None = None  # what it may draw now
     power_default_watts: int | None = None  # what it may draw when nobody has capped it
     ecc_enabled: bool | None = None
@@ -67,6 +68,12 @@ class UnusableGpu:
     pci_bus_id: str | None
     cause: str  # a sentence
     hint: str  # the next step
+    xids: tuple[int, ...] = ()  # as of a `Gpu`
+
+    @property
+    def label(self) -> str:
+        """How people name it."""
+        return str(self.index)
 
 
 class PciPath(StrEnum):
@@ -168,3 +175,4 @@ class Inventory:
     unusable_gpus: tuple[UnusableGpu, ...] = ()
     disks: tuple[Disk, ...] = ()
     hidden_gpu_count: int = 0  # GPUs that CUDA_VISIBLE_DEVICES hides from us and from every engine
+    warnings: tuple[str, ...] = ()  # what is odd and stops nothing, as sentences

@@ -1,36 +1,35 @@
-"""NVML without NVML in this process: a child asks, a deadline ends it, and its answer becomes values."""
+"""NVML without NVML in this process: a child asks, its silence ends it, and its answers become values."""
 
-import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from selfhost.hardware import failures
-from selfhost.hardware.failures import Failure, NvmlError
-from selfhost.hardware.inventory import Gpu, UnusableGpu
+from selfhost.hardware.nvml_answer import NvmlAnswer, parse
 
 LIBRARY = "libnvidia-ml.so.1"
 QUERY = (sys.executable, "-P", "-m", "selfhost.hardware.nvml_query")  # -P: no module of the current folder gets in
 
-# A GPU that gives one of these to any question is not to be used, whatever else it still answers.
-_FATAL = (NvmlError.GPU_IS_LOST, NvmlError.RESET_REQUIRED)
+SILENCE_SECONDS = 2.5  # after which a driver that said something is taken to hang
+START_SECONDS = 10.0  # until its first word: a busy machine starts a process slowly, and NVML has no part in it
+TOTAL_SECONDS = 30.0  # a driver without persistence mode wakes GPU after GPU, seconds each: that is no hang
+_END_SECONDS = 0.2  # for a killed child to be gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NvmlAnswer:
-    """What NVML tells about this machine."""
+class Conversation:
+    """What a child said until it ended or was ended."""
 
-    gpus: tuple[Gpu | UnusableGpu, ...] = ()  # all that it lists, in its order
-    driver_version: str | None = None
-    cuda_version: tuple[int, int] | None = None
-    failure: Failure | None = None  # why it tells nothing
-    error_code: int | None = None  # NVML's number for that, where it has one
+    stdout: str
+    stderr: str
+    exit_status: int | None  # None: it fell silent, or talked for too long
 
 
 def library_installed(root: Path, environ: Mapping[str, str]) -> bool:
@@ -44,22 +43,29 @@ def library_installed(root: Path, environ: Mapping[str, str]) -> bool:
         return False
 
 
-def ask(*, deadline_seconds: float, environ: Mapping[str, str]) -> NvmlAnswer:
-    """Ask NVML; never takes much longer than `deadline_seconds`, never raises."""
+def ask(*, silence_seconds: float = SILENCE_SECONDS, environ: Mapping[str, str]) -> NvmlAnswer:
+    """Ask NVML; never waits much longer than `silence_seconds` for a driver that hangs, never raises."""
     try:
-        stdout, stderr = run_bounded(QUERY, deadline_seconds=deadline_seconds, environ=environ)
-    except subprocess.TimeoutExpired:
-        return NvmlAnswer(failure=failures.hang(deadline_seconds))
+        said = listen(QUERY, silence_seconds=silence_seconds, environ=environ)
     except OSError as error:  # no process to be had
         return NvmlAnswer(failure=failures.crash(str(error)))
-    return parse(stdout, stderr)
+    if said.exit_status:
+        return NvmlAnswer(failure=failures.crash((said.stderr.strip().splitlines() or ["no answer"])[-1]))
+    return parse(said.stdout, silence_seconds=silence_seconds)
 
 
-def run_bounded(argv: tuple[str, ...], *, deadline_seconds: float, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Run `argv` in a group of its own and return its output and its error output.
+def listen(
+    argv: tuple[str, ...],
+    *,
+    silence_seconds: float,
+    environ: Mapping[str, str],
+    start_seconds: float = START_SECONDS,
+    total_seconds: float = TOTAL_SECONDS,
+) -> Conversation:
+    """Run `argv` in a group of its own and take down its output and its error output, until it ends or falls silent.
 
-    Raises `subprocess.TimeoutExpired` at the deadline, after SIGKILL to the group. Not `subprocess.run`, which then
-    waits for the child to be gone: a child that hangs inside the driver may be in uninterruptible sleep and stay.
+    Then, and on Ctrl-C, its group gets SIGKILL, and nobody waits for it to be gone: a child that hangs inside the
+    driver may be in uninterruptible sleep and stay. Raises `OSError` when it cannot be started.
     """
     process = subprocess.Popen(
         argv,
@@ -67,76 +73,43 @@ def run_bounded(argv: tuple[str, ...], *, deadline_seconds: float, environ: Mapp
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
         start_new_session=True,
     )
+    said = {pipe.fileno(): b"" for pipe in (process.stdout, process.stderr) if pipe}
+    output = next(iter(said))
+    give_up = time.monotonic() + total_seconds
     try:
-        return process.communicate(timeout=deadline_seconds)
-    finally:  # the deadline, and Ctrl-C too
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=1)
-        for pipe in (process.stdout, process.stderr):
-            if pipe:
-                pipe.close()
+        with selectors.DefaultSelector() as open_pipes:
+            for pipe in said:
+                open_pipes.register(pipe, selectors.EVENT_READ)
+            while open_pipes.get_map():
+                patience = silence_seconds if said[output] else start_seconds
+                ready = open_pipes.select(min(patience, give_up - time.monotonic()))
+                if not ready:
+                    break
+                for key, _ in ready:
+                    chunk = os.read(key.fd, 65536)
+                    said[key.fd] += chunk
+                    if not chunk:
+                        open_pipes.unregister(key.fd)
+            exit_status = None if open_pipes.get_map() else _wait(process)
+    finally:
+        _end(process)
+    stdout, stderr = (text.decode(errors="replace") for text in said.values())
+    return Conversation(stdout=stdout, stderr=stderr, exit_status=exit_status)
 
 
-def parse(stdout: str, stderr: str = "") -> NvmlAnswer:
-    """Understand what `nvml_query` printed; where it printed nothing, its last words are the failure."""
-    try:
-        document = json.loads(stdout.splitlines()[-1])  # the last line: libraries may chat before it
-    except (IndexError, ValueError):
-        return NvmlAnswer(failure=failures.crash((stderr.strip().splitlines() or ["no answer"])[-1]))
-    errors = document["errors"]
-    gpus = tuple(_parse_gpu(index, facts) for index, facts in enumerate(document.get("gpus", ())))
-    cuda = document.get("cuda_version")  # 12040 is 12.4
-    refused = errors.get("init") or errors.get("gpu_count")
-    if not gpus and not refused:
-        refused = {"code": NvmlError.GPU_NOT_FOUND, "text": "no GPU"}  # as newer drivers say it at nvmlInit
-    return NvmlAnswer(
-        gpus=gpus,
-        driver_version=document.get("driver_version"),
-        cuda_version=(cuda // 1000, cuda % 1000 // 10) if cuda else None,
-        failure=failures.of_driver(refused["code"], refused["text"]) if refused else None,
-        error_code=refused["code"] if refused else None,
-    )
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(timeout=_END_SECONDS)
+    return None
 
 
-def _parse_gpu(index: int, facts: Mapping[str, Any]) -> Gpu | UnusableGpu:
-    uuid, name, pci_bus_id = facts.get("uuid"), facts.get("name"), _as_sysfs_writes(facts.get("pci_bus_id"))
-    failure = _failure_of_gpu(index, facts)
-    if failure:
-        return UnusableGpu(
-            index=index, uuid=uuid, name=name, pci_bus_id=pci_bus_id, cause=failure.cause, hint=failure.hint
-        )
-    memory = facts.get("memory", {})
-    capability = facts.get("compute_capability")
-    return Gpu(
-        index=index,
-        uuid=facts["uuid"],
-        name=name,
-        memory_total_bytes=memory.get("total_bytes"),
-        memory_free_bytes=memory.get("free_bytes"),
-        compute_capability=(capability[0], capability[1]) if capability else None,
-        pci_bus_id=pci_bus_id,
-    )
-
-
-def _failure_of_gpu(index: int, facts: Mapping[str, Any]) -> Failure | None:
-    errors = facts["errors"]
-    fatal = next((error for error in errors.values() if error["code"] in _FATAL), None)
-    # Without a handle nothing is known, and without its UUID no engine can be pinned to it.
-    refused = fatal or errors.get("handle") or errors.get("uuid")
-    if refused:
-        return failures.of_gpu(index, refused["code"], refused["text"])
-    return failures.mig(index) if facts.get("mig_mode") else None
-
-
-def _as_sysfs_writes(pci_bus_id: str | None) -> str | None:
-    if not pci_bus_id:
-        return None
-    domain, _, rest = pci_bus_id.lower().partition(":")  # NVML: 00000000:1B:00.0
-    return f"{int(domain, 16):04x}:{rest}"
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        _wait(process)
+    for pipe in (process.stdout, process.stderr):
+        if pipe:
+            pipe.close()

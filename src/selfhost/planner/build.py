@@ -127,7 +127,7 @@ def _replica(name: str, model: Model, fit: Fit, group: tuple[Device, ...], ledge
     return Replica(
         name=name,
         gpu_uuids=tuple(member.id for member in group if member.id != HOST),
-        gpu_indices=tuple(member.index for member in group if member.index is not None),
+        gpu_labels=tuple(member.label for member in group if member.id != HOST),
         gpu_memory_utilization=utilization,
         memory=_memory(model, fit, sizing, device, budget_bytes, utilization),
         kv_cache=kv_cache.plan_kv_cache(

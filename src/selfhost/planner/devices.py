@@ -15,14 +15,18 @@ HOST = "host"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One GPU, or the host of a CPU box."""
+    """One GPU, one MIG device of a GPU, or the host of a CPU box."""
 
-    id: str  # the GPU's UUID, or "host"
-    index: int | None
+    id: str  # the UUID, or "host"
+    label: str  # for people: `Gpu.label`, or "host"
+    position: tuple[int, int] = (0, 0)  # the order in which devices are taken
     name: str | None
     total: Figure
     usable_bytes: int  # of the total, what nobody else holds
     cause: str  # why it is not all of it, "" when it is
+    batch_bytes: int  # what the engine takes for its memory when it chooses its batch limits
+    mig: bool = False
+    unified_memory: bool = False  # its memory is the host's
 
 
 def devices(inventory: Inventory, platform: Platform) -> tuple[Device, ...]:
@@ -33,10 +37,11 @@ def devices(inventory: Inventory, platform: Platform) -> tuple[Device, ...]:
         return (
             Device(
                 id=HOST,
-                index=None,
+                label=HOST,
                 name=None,
                 total=total,
                 usable_bytes=host.memory_available_bytes,
+                batch_bytes=host.memory_total_bytes,
                 cause="what other processes leave",
             ),
         )
@@ -46,9 +51,35 @@ def devices(inventory: Inventory, platform: Platform) -> tuple[Device, ...]:
 def _from_gpu(gpu: Gpu) -> Device | None:
     if gpu.memory_total_bytes is None:
         return None
-    total = Figure(bytes=gpu.memory_total_bytes, basis=Basis.MEASURED, note="NVML")
+    note = "memory of the host, which the GPU uses" if gpu.unified_memory else "NVML"
+    total = Figure(bytes=gpu.memory_total_bytes, basis=Basis.MEASURED, note=note)
     usable, cause = gpu.memory_total_bytes, ""
     if gpu.memory_free_bytes is not None and gpu.memory_free_bytes - CONTEXT_BYTES < usable:
         usable = max(0, gpu.memory_free_bytes - CONTEXT_BYTES)
         cause = "what other processes and the CUDA context leave"
-    return Device(id=gpu.uuid, index=gpu.index, name=gpu.name, total=total, usable_bytes=usable, cause=cause)
+    return Device(
+        id=gpu.uuid,
+        label=gpu.label,
+        # One MIG device of each card before the second one of any. It spreads the load, and vLLM 0.32 is the surer to
+        # start: it takes the number of a MIG device on its card for the number of a card (`platforms/cuda.py:
+        # device_control_id_to_physical_device_id`), and fails where there are not that many.
+        position=(gpu.mig.index if gpu.mig else 0, gpu.index),
+        name=gpu.name,
+        total=total,
+        usable_bytes=usable,
+        cause=cause,
+        batch_bytes=_batch_bytes(gpu, gpu.memory_total_bytes),
+        mig=gpu.mig is not None,
+        unified_memory=gpu.unified_memory,
+    )
+
+
+def _batch_bytes(gpu: Gpu, total_bytes: int) -> int:
+    """As vLLM asks NVML for it (0.32 `platforms/cuda.py:get_device_total_memory`).
+
+    For a MIG device that gives the memory of a whole card, and for unified memory nothing, which counts as 0
+    (`engine/arg_utils.py:get_batch_defaults`).
+    """
+    if gpu.unified_memory:
+        return 0
+    return gpu.mig.card_memory_total_bytes or total_bytes if gpu.mig else total_bytes

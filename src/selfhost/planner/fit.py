@@ -7,7 +7,7 @@ from itertools import islice
 from selfhost.catalog.model import Checkpoint
 from selfhost.errors import BlockedError
 from selfhost.manifest.schema import Model
-from selfhost.planner.parallelism import tensor_parallel_sizes
+from selfhost.planner.parallelism import most_parts, tensor_parallel_sizes
 from selfhost.planner.placement import Kind, Ledger
 from selfhost.planner.plan import Platform
 from selfhost.planner.refusal import Tried, does_not_fit
@@ -101,7 +101,7 @@ def _sizings(model: Model, checkpoint: Checkpoint, platform: Platform, ledger: L
         )
     spec = checkpoint.spec
     asked = model.tensor_parallel_size
-    legal = {kind: tensor_parallel_sizes(spec, len(kind)) for kind in ledger.kinds()}
+    legal = {kind: tensor_parallel_sizes(spec, most_parts(kind)) for kind in ledger.kinds()}
     sizings = [
         size(checkpoint, kind, platform, tensor_parallel_size=parts, engine_args=model.engine_args)
         for kind, sizes in legal.items()
@@ -110,9 +110,15 @@ def _sizings(model: Model, checkpoint: Checkpoint, platform: Platform, ledger: L
     ]
     if not sizings:
         possible = sorted({parts for sizes in legal.values() for parts in sizes})
+        if all(device.mig for device in ledger.devices):
+            raise BlockedError(
+                f"{model.name}: tensor_parallel_size {asked} is not possible on MIG devices: an engine "
+                "can use only one",
+                hint="leave it out, and write replicas to use several; or make the GPU whole: `sudo nvidia-smi -mig 0`",
+            )
         raise BlockedError(
             f"{model.name}: tensor_parallel_size {asked} is not possible with {spec.num_attention_heads} attention "
-            f"heads, {spec.num_key_value_heads} KV heads and {max(map(len, legal))} "
+            f"heads, {spec.num_key_value_heads} KV heads and {max(map(most_parts, legal))} "
             f"{'device' if platform is Platform.CPU else 'GPU'}(s) of one kind",
             hint=f"possible here: {', '.join(map(str, possible))}",
         )
@@ -154,6 +160,6 @@ def _offer(model: Model, sizing: Sizing, ledger: Ledger, *, replicas: int) -> in
 
 
 def _split_cause(model: Model, sizing: Sizing, reason: str) -> tuple[str, ...]:
-    if model.tensor_parallel_size is not None or len(sizing.kind) == 1:
+    if model.tensor_parallel_size is not None or most_parts(sizing.kind) == 1:
         return ()
     return (f"tensor_parallel_size {sizing.tensor_parallel_size}: {reason}",)

@@ -26,8 +26,8 @@ CUDA_GRAPHS_BYTES = 512 * MIB
 NON_TORCH_BYTES = 256 * MIB
 NCCL_BYTES = 512 * MIB
 
-# Resident memory of the three processes of a CPU engine before any weight: 1.9 GiB measured with vLLM 0.32.
-CPU_PROCESSES_BYTES = 2 * GIB
+# Resident memory of an engine's three processes before any weight: 1.9 GiB measured with vLLM 0.32 on CPU.
+PROCESSES_BYTES = 2 * GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,23 +66,26 @@ def weights_per_gpu(tensors: Iterable[Tensor], spec: ModelSpec, tensor_parallel_
     )
 
 
-def reserve(spec: ModelSpec, batch: Batch, platform: Platform, tensor_parallel_size: int) -> Figure:
-    """Peak activations, CUDA graphs and the engine's own memory."""
+def reserve(
+    spec: ModelSpec, batch: Batch, platform: Platform, tensor_parallel_size: int, *, unified_memory: bool = False
+) -> Figure:
+    """Peak activations, CUDA graphs and the engine's own memory; on unified memory its processes take from it too."""
     activations = (
         LOGIT_COPIES * batch.max_num_seqs * spec.vocab_size * LOGIT_BYTES
         + HIDDEN_COPIES * batch.max_num_batched_tokens * spec.hidden_size * ROTARY_DTYPE_BYTES
     )
     if platform is Platform.CPU:
         return Figure(
-            bytes=CPU_PROCESSES_BYTES + activations,
+            bytes=PROCESSES_BYTES + activations,
             basis=Basis.ESTIMATED,
             note="the engine's three processes and their activations",
         )
     nccl = NCCL_BYTES if tensor_parallel_size > 1 else 0
+    processes = PROCESSES_BYTES if unified_memory else 0
     return Figure(
-        bytes=activations + CUDA_GRAPHS_BYTES + NON_TORCH_BYTES + nccl,
+        bytes=activations + CUDA_GRAPHS_BYTES + NON_TORCH_BYTES + nccl + processes,
         basis=Basis.ESTIMATED,
-        note=f"activations of {batch.max_num_seqs} sequences, CUDA graphs",
+        note=f"activations of {batch.max_num_seqs} sequences, CUDA graphs{', its processes' if processes else ''}",
     )
 
 

@@ -1,6 +1,16 @@
 """Over how many GPUs a model can be split. Pure."""
 
 from selfhost.catalog.model import ModelSpec
+from selfhost.planner.placement import Kind
+
+
+def most_parts(kind: Kind) -> int:
+    """Over how many devices of `kind` one engine can be split.
+
+    A process sees no more than one MIG device, and engines of one replica do not reach each other's (NVIDIA's MIG user
+    guide, "CUDA device enumeration").
+    """
+    return 1 if kind[0].mig else len(kind)
 
 
 def tensor_parallel_sizes(spec: ModelSpec, gpu_count: int) -> tuple[int, ...]:

@@ -32,12 +32,12 @@ class Ledger:
         return limit - sum(self.promised.get(device.id, ()))
 
     def find(self, kind: Kind, *, needed_bytes: int, utilization: float, count: int) -> Kind | None:
-        """`count` devices of `kind` that each have `needed_bytes` left, or None; the idlest first, then by index."""
+        """`count` devices of `kind` that each have `needed_bytes` left, or None; the idlest first, then by position."""
         fitting = [device for device in kind if self.offer(device, utilization) >= needed_bytes]
-        fitting.sort(key=lambda device: (len(self.promised.get(device.id, ())), device.index or 0))
+        fitting.sort(key=lambda device: (len(self.promised.get(device.id, ())), device.position))
         if len(fitting) < count:
             return None
-        return tuple(sorted(fitting[:count], key=lambda device: device.index or 0))
+        return tuple(sorted(fitting[:count], key=lambda device: device.position))
 
     def promise(self, devices: Sequence[Device], needed_bytes: int) -> None:
         """Write down a replica that needs this much on each of `devices`."""

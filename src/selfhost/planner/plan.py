@@ -72,8 +72,8 @@ class Replica:
     """One engine process group of a deployment, and the GPUs that it gets."""
 
     name: str  # "chat/0"
-    gpu_uuids: tuple[str, ...]  # empty: the CPU
-    gpu_indices: tuple[int, ...]  # NVML's, for people
+    gpu_uuids: tuple[str, ...]  # of whole GPUs or of one MIG device; empty: the CPU
+    gpu_labels: tuple[str, ...]  # the same for people: "0", "0:1" for MIG device 1 of GPU 0
     gpu_memory_utilization: float | None  # share of each GPU's total that the engine may take; None on CPU
     memory: Memory
     kv_cache: KvCache

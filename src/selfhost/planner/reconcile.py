@@ -101,7 +101,7 @@ def _changes(running: ObservedReplica, engine: EngineBuild, deployment: Deployme
     while somebody else needs the memory (`giving_way`).
     """
     was, now = running.deployment, deployment
-    compared = {
+    compared: dict[str, tuple[object, object]] = {
         "vLLM": (_engine_text(running.engine), _engine_text(engine)),
         "checkpoint": (was.checkpoint.label, now.checkpoint.label),
         "max_model_len": (was.max_model_len, now.max_model_len),
@@ -109,8 +109,11 @@ def _changes(running: ObservedReplica, engine: EngineBuild, deployment: Deployme
         "tensor_parallel_size": (was.tensor_parallel_size, now.tensor_parallel_size),
         "gpu_memory_utilization": (was.gpu_memory_utilization, now.gpu_memory_utilization),
         "engine_args": (dict(was.engine_args), dict(now.engine_args)),
-        "GPUs": (running.replica.gpu_indices, replica.gpu_indices),
     }
+    if running.replica.gpu_uuids != replica.gpu_uuids:
+        labels = (running.replica.gpu_labels, replica.gpu_labels)
+        # A MIG device that was made anew is another one in the same place.
+        compared["GPUs"] = labels if labels[0] != labels[1] else (running.replica.gpu_uuids, replica.gpu_uuids)
     return ", ".join(f"{field} {_text(old)} → {_text(new)}" for field, (old, new) in compared.items() if old != new)
 
 

@@ -39,8 +39,13 @@ def does_not_fit(model: Model, checkpoint: Checkpoint, wanted: int, tried: Seque
     else:
         left = f"{format_bytes(nearest.left_bytes)} is left"
         options = _what_would_fit(model, sizing, wanted, nearest.left_bytes)
-    if sizing.platform is Platform.CUDA and (gpus := _gpus_that_would_do(model, checkpoint, sizing, wanted)):
-        options.append(f"{gpus} empty GPUs like this ({sizing.kind[0].name})")
+    device = sizing.kind[0]
+    if (
+        sizing.platform is Platform.CUDA
+        and not device.mig
+        and (gpus := _gpus_that_would_do(model, checkpoint, sizing, wanted))
+    ):
+        options.append(f"{gpus} empty GPUs like this ({device.name})")
     return BlockedError(
         f"{model.name}: {checkpoint.ref.label} needs {needed} {_where(sizing)} ({weights} weights, {reserve} reserve, "
         f"{kv_cache} KV cache for {model.concurrency:,} × {wanted:,} tokens); {left}",
@@ -51,6 +56,8 @@ def does_not_fit(model: Model, checkpoint: Checkpoint, wanted: int, tried: Seque
 def _where(sizing: Sizing) -> str:
     if sizing.platform is Platform.CPU:
         return "of the host's memory"
+    if sizing.kind[0].mig:
+        return "on one MIG device"
     parts = sizing.tensor_parallel_size
     return f"on each of {parts} GPUs" if parts > 1 else "on one GPU"
 

@@ -20,7 +20,7 @@ def giving_way(
     """
     kept = {name for name in planned if name in running and name not in starting}
     causes: dict[str, str] = {}
-    for gpu, index in _gpus(planned.values()):
+    for gpu, label in _gpus(planned.values()):
         newcomers = [
             name
             for name in starting
@@ -35,14 +35,14 @@ def giving_way(
                 break
             missing -= beyond[name]
             kept.remove(name)
-            causes[name] = f"gives up memory on GPU {index} for {', '.join(newcomers)}"
+            causes[name] = f"gives up memory on GPU {label} for {', '.join(newcomers)}"
     return causes
 
 
-def _gpus(replicas: Collection[Replica]) -> Iterator[tuple[str, int]]:
-    """Every GPU that is used, with its index, in the order of the indices."""
-    used = {gpu: index for each in replicas for gpu, index in zip(each.gpu_uuids, each.gpu_indices, strict=True)}
-    yield from sorted(used.items(), key=lambda item: item[1])
+def _gpus(replicas: Collection[Replica]) -> Iterator[tuple[str, str]]:
+    """Every GPU that is used, with its label, in the order of the labels as numbers."""
+    used = {gpu: label for each in replicas for gpu, label in zip(each.gpu_uuids, each.gpu_labels, strict=True)}
+    yield from sorted(used.items(), key=lambda item: [int(number) for number in item[1].split(":")])
 
 
 def _share(replica: Replica | None, gpu: str) -> float:

@@ -73,7 +73,7 @@ def size(
 ) -> Sizing:
     """Size `checkpoint` for devices of this kind."""
     spec = checkpoint.spec
-    batch = memory.default_batch(platform, kind[0].name, kind[0].total.bytes)
+    batch = memory.default_batch(platform, kind[0].name, kind[0].batch_bytes)
     batch = memory.Batch(
         max_num_seqs=_override(engine_args, "max-num-seqs", batch.max_num_seqs),
         max_num_batched_tokens=_override(engine_args, "max-num-batched-tokens", batch.max_num_batched_tokens),
@@ -83,7 +83,7 @@ def size(
         kind=kind,
         tensor_parallel_size=tensor_parallel_size,
         weights=memory.weights_per_gpu(checkpoint.tensors, spec, tensor_parallel_size),
-        reserve=memory.reserve(spec, batch, platform, tensor_parallel_size),
+        reserve=memory.reserve(spec, batch, platform, tensor_parallel_size, unified_memory=kind[0].unified_memory),
         kv_bytes_per_token=kv_cache.bytes_per_token(spec, tensor_parallel_size),
     )
 

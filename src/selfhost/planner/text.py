@@ -47,7 +47,7 @@ def _deployment(plan: Plan, deployment: Deployment) -> str:
 def _place(plan: Plan, deployment: Deployment, replica: Replica) -> str:
     if plan.engine.platform is Platform.CPU:
         return "the CPU"
-    gpus = ", ".join(map(str, replica.gpu_indices))
+    gpus = ", ".join(replica.gpu_labels)
     if deployment.tensor_parallel_size == 1:
         return f"GPU {gpus}"
     return f"GPUs {gpus} (tensor_parallel_size {deployment.tensor_parallel_size})"

@@ -12,7 +12,7 @@ from selfhost.planner.plan import Plan
 from selfhost.runtime.events import Event
 from selfhost.runtime.status import ManagerStatus
 
-PROTOCOL = "2"  # raised whenever an older or newer manager could misunderstand a request
+PROTOCOL = "3"  # raised whenever an older or newer manager could misunderstand a request
 PROTOCOL_HEADER = "Selfhost-Protocol"
 VERSION_HEADER = "Selfhost-Version"
 

@@ -30,7 +30,9 @@ result nvmlDeviceGetUUID(device *d, char *text, u32 size) { BEFORE(d); return co
 NUMBER(nvmlDeviceGetIndex, u32, 1, d->index)
 NUMBER(nvmlDeviceGetNumaNodeId, u32, d->numa_node >= 0, d->numa_node)
 NUMBER(nvmlDeviceGetPowerUsage, u32, !d->parent, d->power_mw)
-NUMBER(nvmlDeviceGetEnforcedPowerLimit, u32, 1, d->power_limit_mw)
+NUMBER(nvmlDeviceGetEnforcedPowerLimit, u32, !d->virtualization_mode, d->power_limit_mw)
+NUMBER(nvmlDeviceGetPowerManagementDefaultLimit, u32, !d->virtualization_mode,
+       d->power_default_mw ? d->power_default_mw : d->power_limit_mw)
 NUMBER(nvmlDeviceGetComputeMode, u32, 1, d->compute_mode)
 NUMBER(nvmlDeviceGetPersistenceMode, u32, 1, d->persistence_mode)
 NUMBER(nvmlDeviceGetVirtualizationMode, u32, 1, d->virtualization_mode)

@@ -19,7 +19,7 @@ static const struct { const char *key; size_t offset, text_size; } DEVICE_KEYS[]
     NUMBER(mig_capable), NUMBER(mig_mode), NUMBER(gpu_instance), NUMBER(compute_instance), NUMBER(slices),
     NUMBER(multiprocessors), NUMBER(ecc_supported), NUMBER(ecc_enabled), NUMBER(ecc_corrected),
     NUMBER(ecc_uncorrected), NUMBER(remap_pending), NUMBER(remap_failed), NUMBER(power_mw), NUMBER(power_limit_mw),
-    NUMBER(temperature_c), NUMBER(utilization), NUMBER(memory_utilization), NUMBER(virtualization_mode),
+    NUMBER(power_default_mw), NUMBER(temperature_c), NUMBER(utilization), NUMBER(memory_utilization), NUMBER(virtualization_mode),
     NUMBER(persistence_mode), NUMBER(compute_mode),
 };
 
@@ -49,6 +49,7 @@ static int read_global(const char *key, const char *value) {
   if (!strcmp(key, "driver_version")) return snprintf(s->driver_version, sizeof s->driver_version, "%s", value) > 0;
   if (!strcmp(key, "nvml_version")) return snprintf(s->nvml_version, sizeof s->nvml_version, "%s", value) > 0;
   if (!strcmp(key, "topology_default")) return sscanf(value, "%d", &s->topology_default) == 1;
+  if (!strcmp(key, "pcie_p2p")) return sscanf(value, "%d", &s->pcie_p2p) == 1;
   if (!strcmp(key, "cuda_version")) {
     int major, minor, fields = sscanf(value, "%d.%d", &major, &minor);
     s->cuda_version = major * 1000 + minor * 10;

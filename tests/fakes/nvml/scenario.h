@@ -15,7 +15,7 @@ typedef struct device {
   long long nvlink_count, nvswitch, pcie_generation, pcie_width;
   long long mig_capable, mig_mode, gpu_instance, compute_instance, slices, multiprocessors;
   long long ecc_supported, ecc_enabled, ecc_corrected, ecc_uncorrected, remap_pending, remap_failed;
-  long long power_mw, power_limit_mw, temperature_c, utilization, memory_utilization;
+  long long power_mw, power_limit_mw, power_default_mw, temperature_c, utilization, memory_utilization;
   long long virtualization_mode, persistence_mode, compute_mode;
   struct { unsigned pid; unsigned long long used_bytes; } processes[MAX_PROCESSES];
 } device;
@@ -23,7 +23,7 @@ typedef struct device {
 struct scenario {
   char driver_version[80], nvml_version[80];
   int cuda_version; /* as NVML counts: 12040 is 12.4 */
-  int topology_default;
+  int topology_default, pcie_p2p;
   int gpu_count, mig_count, error_count, topology_count, xid_count;
   device gpus[MAX_GPUS], migs[MAX_GPUS * MAX_MIG];
   struct { char function[64]; int gpu, code, delay_ms; } errors[MAX_RULES]; /* gpu -1: any */

@@ -27,7 +27,7 @@ result nvmlDeviceGetP2PStatus(device *d, device *other, u32 capability, u32 *sta
   BEFORE(d);
   int nvlinks = d->nvlink_count && other->nvlink_count;
   if (capability == 2) *status = nvlinks && is_peer(d, other->index) ? 0 : 5; /* NVLink: OK or not supported */
-  else *status = nvlinks ? 0 : 1;                                            /* OK or chipset not supported */
+  else *status = nvlinks || scenario.pcie_p2p ? 0 : 1;                       /* OK or chipset not supported */
   return SUCCESS;
 }
 

@@ -1,0 +1,47 @@
+"""Whether we run in a container, and in whose."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+# Whoever starts containers on rented machines leaves these in the environment of what runs in them.
+_VARIABLES = (
+    ("RUNPOD_POD_ID", "runpod"),
+    ("VAST_CONTAINERLABEL", "vast.ai"),
+    ("KUBERNETES_SERVICE_HOST", "kubernetes"),
+)
+_FILES = (
+    ("run/.containerenv", "podman"),
+    (".dockerenv", "docker"),
+)
+_GROUPS = (  # parts of the control group's name, which cgroup namespaces hide
+    ("kubepods", "kubernetes"),
+    ("docker", "docker"),
+    ("libpod", "podman"),
+    ("/lxc", "lxc"),
+)
+
+# These are kept like virtual machines: what is written to their root stays.
+PERSISTENT = ("lxc", "lxc-libvirt", "systemd-nspawn", "wsl")
+
+
+def read_container(root: Path, environ: Mapping[str, str]) -> str | None:
+    """What kind of container this is; None where none was recognised."""
+    for variable, name in _VARIABLES:
+        if environ.get(variable):
+            return name
+    for file, name in _FILES:
+        if (root / file).exists():
+            return name
+    if environ.get("container"):  # as systemd wants it (systemd.io/CONTAINER_INTERFACE): lxc, podman, oci, ...
+        return environ["container"]
+    if named := _read(root / "run/systemd/container"):
+        return named
+    groups = _read(root / "proc/1/cgroup")
+    return next((name for part, name in _GROUPS if part in groups), None)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
