@@ -10,7 +10,7 @@ from selfhost.catalog.known import known_models
 from selfhost.doctor import look_children, look_files, look_network
 from selfhost.doctor.background import Background
 from selfhost.doctor.facts import Facts, NotLooked, Planned, PortAnswer, Problem
-from selfhost.engines import environment, prerequisites
+from selfhost.engines import discover, environment, prerequisites
 from selfhost.errors import SelfhostError
 from selfhost.hardware import pci
 from selfhost.hardware.detect import detect
@@ -29,6 +29,7 @@ LOOK_SECONDS = 2.5
 NVML_SECONDS = 2.1
 PLAN_SECONDS = 2.0
 HUB_SECONDS = 2.0
+NEEDS_SECONDS = 0.3  # after the plan
 CUDA_SECONDS = 2.1  # of `up`, too
 
 
@@ -46,7 +47,7 @@ def gather(environ: Mapping[str, str], asked: Asked | None = None, manifest_prob
     until = time.monotonic() + LOOK_SECONDS
     nvidia = _nvidia_seen(environ)
     manifest = asked.manifest if asked else None
-    inventory = Background(lambda: detect(deadline_seconds=NVML_SECONDS, environ=environ))
+    inventory = Background(lambda: detect(silence_seconds=NVML_SECONDS, environ=environ))
     statuses = Background(_statuses)
     planned = Background(lambda: look_children.plan(asked.plan_command, PLAN_SECONDS, environ)) if asked else None
     repositories = _repositories(manifest, nvidia=nvidia) if manifest else ()
@@ -64,6 +65,7 @@ def gather(environ: Mapping[str, str], asked: Asked | None = None, manifest_prob
     if isinstance(machine, NotLooked):
         raise SelfhostError(f"this machine could not be looked at: {machine.cause}", hint="selfhost gpus")
     plan = planned.result(until) if planned else None
+    needs = Background(lambda: _engine_problems(manifest, machine, plan, environ))
     return Facts(
         inventory=_of_others(machine, running, ours),
         environ=environ,
@@ -72,7 +74,7 @@ def gather(environ: Mapping[str, str], asked: Asked | None = None, manifest_prob
         secrets_in_manifest=look_files.lines_with_keys(asked.text) if asked else None,
         planned=plan,
         cuda=cuda.result(until) if cuda else None,
-        engine_problems=_engine_problems(manifest, machine, plan, environ),
+        engine_problems=needs.result(until + NEEDS_SECONDS),
         engines=engines.result(until),
         port=_port(manifest, running) if manifest else None,
         listeners=listeners.result(until),
@@ -87,13 +89,14 @@ def for_gate(
 ) -> Facts:
     """What the checks of `up` need: nothing of the network, and nothing that takes long."""
     checkpoints = {each.checkpoint.label: each.checkpoint for each in plan.deployments}
+    missing = {label: missing_bytes(checkpoint) for label, checkpoint in checkpoints.items()}
+    planned = Planned(plan=plan, missing_weights=missing)
     return Facts(
         inventory=inventory,
         environ=environ,
         manifest=manifest,
-        planned=Planned(
-            plan=plan, missing_weights={label: missing_bytes(checkpoint) for label, checkpoint in checkpoints.items()}
-        ),
+        planned=planned,
+        engine_problems=_engine_problems(manifest, inventory, planned, environ),
         cuda=look_children.cuda(CUDA_SECONDS, environ) if inventory.gpus else None,
         port=_port(manifest, {manifest.name: status} if status else {}),
     )
@@ -157,7 +160,7 @@ def _engine_problems(
     """What is missing for vLLM's CPU build; None where it is not to be installed."""
     version = manifest.engine.vllm if manifest else versions.DEFAULT
     own = manifest is not None and manifest.engine.python is not None
-    if own or choose_platform(inventory) != "cpu" or environment.find_built(version, "cpu"):
+    if own or choose_platform(inventory) != "cpu" or discover.find(version, "cpu"):
         return None
     deployments = planned.deployments if isinstance(planned, Planned) else ()
     needs_compiler = any(each.engine_args.get("enforce-eager") is not True for each in deployments)

@@ -54,7 +54,11 @@ CHECKS: tuple[Check, ...] = (  # type: ignore[type-arg] # each of another fact
     Check("gpu-memory-held", "GPU memory that others hold", lambda facts: facts.inventory, gpus.held_memory),
     Check("plan", "whether the manifest fits this box", lambda facts: facts.planned, engine.plan),
     Check(
-        "engine-needs", "what an engine needs of this machine", lambda facts: facts.engine_problems, engine.installable
+        "engine-needs",
+        "what an engine needs of this machine",
+        lambda facts: facts.engine_problems,
+        engine.installable,
+        gate=True,
     ),
     Check("engine-holes", "engines with known security holes", lambda facts: facts.engines, engine.known_holes),
     Check("shm-size", "the shared memory of processes", _whole, host.shm_size, gate=True),

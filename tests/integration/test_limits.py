@@ -1,0 +1,93 @@
+"""Boxes with little: a small /dev/shm, full disks, read-only folders, few files: each with its sentence and code."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Box = Callable[..., tuple[int, dict[str, dict], str]]
+
+
+@pytest.fixture
+def within(box, monkeypatch: pytest.MonkeyPatch) -> Box:
+    """`within("mount ...")`: what doctor finds, and what `up` says, after these commands in namespaces of their own."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def run(*commands: str) -> tuple[int, dict[str, dict], str]:
+        if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+            pytest.skip("only root may unshare a namespace")
+        argv = ["unshare", "--mount", "sh", "-ec", "; ".join([*commands, 'exec "$0" -m selfhost "$@"']), sys.executable]
+
+        def ask(*words: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run([*argv, *words], cwd=box.folder, capture_output=True, text=True, check=False)
+
+        doctor = ask("doctor", "--json")
+        found = {each["check"]: each for each in json.loads(doctor.stdout)["findings"] if each["severity"] != "ok"}
+        blocked = doctor.returncode == 4
+        refused = ask("up", "--detach") if blocked else None
+        assert refused is None or refused.returncode == 4
+        return doctor.returncode, found, refused.stderr if refused else ""
+
+    return run
+
+
+@pytest.fixture
+def shm(machine) -> Path:
+    """The /dev/shm of the machine of this test."""
+    folder = machine.root / "dev/shm"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_dockers_small_shm_is_a_warning(within: Box, shm: Path) -> None:
+    code, found, _ = within(f"mount -t tmpfs -o size=64m tmpfs {shm}")
+    assert (code, found["shm-size"]["severity"]) == (0, "warning")
+    assert "/dev/shm has 64 MiB" in found["shm-size"]["sentence"]
+    assert "8g" in found["shm-size"]["fix"]
+
+
+def test_a_full_shm_blocks(within: Box, shm: Path) -> None:
+    code, found, refused = within(
+        f"mount -t tmpfs -o size=64k tmpfs {shm}", f"cat /dev/zero 2>/dev/null > {shm}/x || true"
+    )
+    assert code == 4
+    assert refused == f"error: {found['shm-size']['sentence']}\nhint: {found['shm-size']['fix']}\n"
+    assert "/dev/shm is full (0 B of 64 KiB free)" in refused
+
+
+@pytest.mark.parametrize("variable", ["SELFHOST_STATE", "SELFHOST_RUNTIME"])
+def test_a_full_disk_blocks(within: Box, variable: str) -> None:
+    folder = Path(os.environ[variable])
+    folder.mkdir(parents=True, exist_ok=True)
+    full = f"cat /dev/zero 2>/dev/null > {folder}/x || true"
+    code, _, refused = within(f"mount -t tmpfs -o size=64k,mode=700 tmpfs {folder}", full)
+    assert code == 4
+    assert f"No space left on device for {variable.removeprefix('SELFHOST_').lower()}" in refused
+
+
+def test_no_room_for_an_engine_blocks(within: Box) -> None:
+    folder = os.environ["SELFHOST_HOME"]
+    code, found, refused = within(f"mount -t tmpfs -o size=1m tmpfs {folder}")
+    assert code == 4
+    assert "2.3 GiB are needed" in refused
+    assert "SELFHOST_HOME" in found["engine-needs"]["fix"]
+
+
+def test_a_home_that_cannot_be_written_blocks(within: Box, isolated: Path) -> None:
+    code, found, refused = within(f"mount --bind {isolated} {isolated}", f"mount -o remount,ro,bind {isolated}")
+    assert code == 4
+    assert found["disk-writable"]["fix"].startswith("export ")
+    assert "cannot be written" in refused
+    assert "Traceback" not in refused
+
+
+@pytest.mark.parametrize("limit, severity", [(256, "blocking"), (2000, "warning")])
+def test_few_open_files(within: Box, limit: int, severity: str) -> None:
+    code, found, refused = within(f"ulimit -n {limit}")
+    assert found["open-files"]["severity"] == severity
+    assert code == (4 if severity == "blocking" else 0)
+    assert f"a process may open {limit:,} files" in (refused or found["open-files"]["sentence"])
