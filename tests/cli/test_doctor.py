@@ -14,13 +14,14 @@ import psutil
 import pytest
 
 from fixtures.command_line import Ran
+from fixtures.ports import free_port
 from selfhost import demo, state
 from selfhost.doctor import gather
 from selfhost.doctor.registry import CHECKS
 from selfhost.engines import environment
 
 SCENARIOS = sorted(path.stem for path in (Path(__file__).parents[1] / "fakes/nvml/scenarios").glob("*.txt"))
-GOLDEN = Path(__file__).parents[1] / "data/doctor"
+GOLDEN = Path(__file__).parents[1] / "golden/doctor"
 MANIFEST = "version: 1\nname: box\nmodels: [{name: chat, source: demo-a}]\n"
 FILES = {file.name: file.read_bytes() for file in demo.path("demo-a").iterdir() if file.is_file()}
 
@@ -65,7 +66,9 @@ def test_what_is_said_about_the_gpus_of_a_box(nvml, selfhost, golden, tmp_path, 
     monkeypatch.chdir(tmp_path)
     nvml(scenario)
     ran = selfhost("doctor", "--json")
-    of_gpus = [each for each in json.loads(ran.stdout)["findings"] if each["check"].startswith(("gpu-", "cuda-"))]
+    of_gpus = [
+        each for each in json.loads(ran.stdout)["findings"] if each["check"].startswith(("gpu-", "cuda-", "driver-"))
+    ]
     lines = [f"{each['severity']}: {each['sentence']} [{each['check']}]\n{each['fix'] or '-'}\n" for each in of_gpus]
     golden(GOLDEN / f"{scenario}.txt", f"exit code {ran.code}\n" + "".join(lines))
 
@@ -93,9 +96,10 @@ def test_cuda_is_really_started_and_up_asks_first(
     assert fix in found["cuda-init"]["fix"]
     blocks = found["cuda-init"]["severity"] == "blocking"
     assert code == (4 if blocks else 0)
-    program.manifest(MANIFEST)
-    ran = program("up", "--wait")
-    assert ran.code == 4  # of an engine for GPUs, in the end
+    program.manifest(f"{MANIFEST}gateway: {{listen: '127.0.0.1:{free_port()}'}}\n")
+    ran = program("up", "--wait", UV_OFFLINE="1")
+    program("down", "--now")
+    assert ran.code == (4 if blocks else 1)  # then it is the engine that cannot be had
     assert (words in ran.stderr) == blocks
     assert ("1 warning: selfhost doctor" in ran.stderr) != blocks
 
@@ -250,7 +254,7 @@ def test_an_engine_with_known_holes_is_told(examine) -> None:
     binaries.mkdir(parents=True)
     for name in ("python", "vllm"):
         (binaries / name).touch()
-    environment.finish(path, vllm_version="0.29.0", platform="cpu", origin="a test", built=0.0)
+    environment.finish(path, vllm_version="0.29.0", variant="cpu", origin="a test", built=0.0)
     found = examine()[1]["engine-holes"]
     assert "CVE-2026-114053" in found["sentence"]
     assert found["fix"] == "selfhost engine remove 0.29.0"

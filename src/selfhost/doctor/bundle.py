@@ -124,7 +124,7 @@ def _versions() -> str:
     for name in ("aiohttp", "huggingface-hub", "nvidia-ml-py", "pydantic", "psutil", "uv", "uvloop"):
         with suppress(metadata.PackageNotFoundError):
             lines.append(f"{name} {metadata.version(name)}")
-    lines += [f"vLLM {each.vllm_version} ({each.platform}), {each.origin}" for each in environment.installed()]
+    lines += [f"vLLM {each.vllm_version} ({each.variant}), {each.origin}" for each in environment.installed()]
     return "\n".join(lines) + "\n"
 
 

@@ -2,10 +2,38 @@
 
 from collections.abc import Iterator
 from shlex import quote
+from typing import NamedTuple
 
 from selfhost import versions
-from selfhost.doctor.facts import InstalledEngine, Planned, Problem
+from selfhost.doctor.facts import Facts, InstalledEngine, Planned, Problem
 from selfhost.doctor.finding import Verdict, blocking, fine, note, warning
+from selfhost.errors import BlockedError
+from selfhost.hardware.inventory import Inventory
+from selfhost.planner.engine_build import choose_build
+
+
+class Wanted(NamedTuple):
+    """The engine that is to run, and where."""
+
+    vllm_version: str
+    inventory: Inventory
+
+
+def wanted_of(facts: Facts) -> Wanted | None:
+    """What `build` is about; None without a GPU, and where the manifest names an engine of its own."""
+    if not facts.inventory.gpus or (facts.manifest and facts.manifest.engine.python):
+        return None
+    return Wanted(facts.manifest.engine.vllm if facts.manifest else versions.DEFAULT, facts.inventory)
+
+
+def build(wanted: Wanted) -> Iterator[Verdict]:
+    """Whether the driver and the GPUs can run a build of the engine."""
+    try:
+        chosen = choose_build(*wanted)
+    except BlockedError as error:
+        yield blocking(error.message, fix=error.hint)
+    else:
+        yield fine(f"{chosen.label} runs here: {chosen.cause}")
 
 
 def installable(problems: tuple[Problem, ...]) -> Iterator[Verdict]:

@@ -11,15 +11,16 @@ from selfhost.doctor import look_children, look_files, look_network
 from selfhost.doctor.background import Background
 from selfhost.doctor.facts import Facts, NotLooked, Planned, PortAnswer, Problem
 from selfhost.engines import discover, environment, prerequisites
-from selfhost.errors import SelfhostError
+from selfhost.errors import BlockedError, SelfhostError
 from selfhost.hardware import pci
 from selfhost.hardware.detect import detect
 from selfhost.hardware.inventory import Inventory
 from selfhost.manifest.schema import Manifest
 from selfhost.manifest.values import SourceKind
+from selfhost.planner.engine_build import choose_build
 from selfhost.planner.plan import Plan
 from selfhost.planner.reclaim import without_ours
-from selfhost.planner.source import AUTO, CATALOGUE, choose_platform
+from selfhost.planner.source import AUTO, CATALOGUE
 from selfhost.runtime.control_client import ControlClient
 from selfhost.runtime.status import ManagerStatus
 from selfhost.weights import missing_bytes
@@ -157,18 +158,23 @@ def _engine_problems(
     planned: Planned | NotLooked | None,
     environ: Mapping[str, str],
 ) -> tuple[Problem, ...] | None:
-    """What is missing for vLLM's CPU build; None where it is not to be installed."""
+    """What is missing for the build of vLLM that this box can run; None where none is to be installed."""
     version = manifest.engine.vllm if manifest else versions.DEFAULT
-    own = manifest is not None and manifest.engine.python is not None
-    if own or choose_platform(inventory) != "cpu" or discover.find(version, "cpu"):
+    if manifest and manifest.engine.python:
+        return None
+    try:
+        variant = choose_build(version, inventory).variant
+    except BlockedError:  # the check of the driver says why
+        return None
+    if variant is None or discover.find(version, variant):
         return None
     deployments = planned.deployments if isinstance(planned, Planned) else ()
     needs_compiler = any(each.engine_args.get("enforce-eager") is not True for each in deployments)
-    places = prerequisites.rooms(environment.directory(version, "cpu"), environment.download_cache())
-    found = prerequisites.find_problems(prerequisites.look(environ), places, needs_compiler=needs_compiler)
+    places = prerequisites.rooms(environment.directory(version, variant), environment.download_cache(), variant)
+    found = prerequisites.find_problems(prerequisites.look(environ), places, variant, needs_compiler=needs_compiler)
     return tuple(
         Problem(
-            message=f"vLLM {version} for CPU cannot be installed: {problem.sentence}",
+            message=f"vLLM {version} ({variant}) cannot be installed: {problem.sentence}",
             hint=f"sudo apt-get install {problem.package}" if problem.package else problem.advice,
         )
         for problem in found

@@ -9,7 +9,7 @@ from selfhost.engines import environment, gpu_proof, link_tests
 from selfhost.engines.gpu_answers import CudaProof, Outcome, Trial
 from selfhost.hardware.inventory import Gpu, Inventory
 from selfhost.planner.link_test import LinkTest, settings_to_try, worst_pair
-from selfhost.planner.plan import Platform
+from selfhost.planner.plan import Platform, Variant
 from selfhost.progress import Progress, Report
 from selfhost.runtime.observe import find_engine
 
@@ -40,7 +40,7 @@ def _engine_python(facts: Facts) -> Path | NotLooked:
     if isinstance(planned, Planned) and planned.plan and planned.plan.engine.platform is Platform.CUDA:
         found = find_engine(planned.plan.engine)
         return found.python if found else NotLooked(cause="the engine is not installed yet (selfhost engine install)")
-    installed = [each for each in environment.installed() if each.platform == Platform.CUDA]
+    installed = [each for each in environment.installed() if each.variant != Variant.CPU]
     if not installed:
         return NotLooked(cause="no engine for GPUs is installed yet (selfhost engine install)")
     return max(installed, key=lambda each: each.built or 0).python

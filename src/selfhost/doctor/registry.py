@@ -43,6 +43,7 @@ CHECKS: tuple[Check, ...] = (  # type: ignore[type-arg] # each of another fact
     Check("gpu-driver", "the NVIDIA driver and its GPUs", _whole, gpus.driver, gate=True),
     Check("gpu-unusable", "GPUs that fail beside others", lambda facts: facts.inventory, gpus.unusable),
     Check("gpu-visibility", "CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER", _whole, gpus.visibility),
+    Check("driver-build", "the driver against the builds of the engine", engine.wanted_of, engine.build, gate=True),
     Check("cuda-init", "a real start of CUDA", gpus.cuda_of, gpus.cuda_init, gate=True),
     Check("cuda-engine", "CUDA in the engine's Python (--deep)", lambda facts: facts.deep, deep.engine_cuda),
     Check("peer-copies", "copies between every two GPUs (--deep)", deep.copies_of, deep.peer_copies),
@@ -93,8 +94,9 @@ _ORDER = list(Severity)
 
 
 def examine(facts: Facts, checks: Iterable[Check] = CHECKS) -> list[Finding]:  # type: ignore[type-arg] # as above
-    """What `checks` say about `facts`."""
-    return [finding for check in checks for finding in check.examine(facts)]
+    """What `checks` say about `facts`; what two of them say alike is said once."""
+    found = [finding for check in checks for finding in check.examine(facts)]
+    return list({finding.sentence: finding for finding in reversed(found)}.values())[::-1]
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
