@@ -92,6 +92,28 @@ def unusable(inventory: Inventory) -> Iterator[Verdict]:
         yield fine("every GPU that the driver lists can be used")
 
 
+def mig_numbers(inventory: Inventory) -> Iterator[Verdict]:
+    """MIG devices on which vLLM 0.32 should not start, as its source reads.
+
+    It takes the number of a MIG device on its card for the number of a card (`platforms/cuda.py:
+    device_control_id_to_physical_device_id`, by nvmlDeviceGetIndex), and asks NVML about that card.
+    """
+    slices = [gpu for gpu in inventory.gpus if gpu.mig]
+    known = [gpu.index for gpu in (*inventory.gpus, *inventory.unusable_gpus)]
+    cards = max(known, default=-1) + 1 + inventory.hidden_gpu_count
+    lost = [gpu for gpu in slices if gpu.mig and gpu.mig.index >= cards]
+    if lost:
+        safe = ",".join(gpu.uuid for gpu in inventory.gpus if gpu not in lost)
+        labels = ", ".join(gpu.label for gpu in lost)
+        yield warning(
+            f"engines may not start on MIG device {labels}: vLLM takes its number for that of a card, and there "
+            f"{'is 1' if cards == 1 else f'are {cards}'}",
+            fix=f"export CUDA_VISIBLE_DEVICES={safe}" if safe else None,
+        )
+    elif slices:
+        yield fine(f"engines can start on all {len(slices)} MIG devices")
+
+
 def visibility(facts: Facts) -> Iterator[Verdict]:
     """CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER."""
     visible = facts.environ.get("CUDA_VISIBLE_DEVICES")

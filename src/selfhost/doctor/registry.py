@@ -42,6 +42,7 @@ CHECKS: tuple[Check, ...] = (  # type: ignore[type-arg] # each of another fact
     Check("manifest", "the manifest", lambda facts: facts.manifest_problem, engine.manifest),
     Check("gpu-driver", "the NVIDIA driver and its GPUs", _whole, gpus.driver, gate=True),
     Check("gpu-unusable", "GPUs that fail beside others", lambda facts: facts.inventory, gpus.unusable),
+    Check("gpu-mig", "the numbers of MIG devices", lambda facts: facts.inventory, gpus.mig_numbers),
     Check("gpu-visibility", "CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER", _whole, gpus.visibility),
     Check("driver-build", "the driver against the builds of the engine", engine.wanted_of, engine.build, gate=True),
     Check("cuda-init", "a real start of CUDA", gpus.cuda_of, gpus.cuda_init, gate=True),

@@ -224,6 +224,13 @@ RULES: tuple[Rule, ...] = (
         retry=Retry.HOST,
     ),
     Rule(
+        "mig_number",  # vLLM 0.32 platforms/cuda.py:device_control_id_to_physical_device_id; read, never seen
+        r"NVMLError_InvalidArgument",
+        "the engine took the number of its MIG device for the number of a card that is not there",
+        "use the first MIG device of each card (CUDA_VISIBLE_DEVICES), or a container with one MIG device per engine",
+        gate=True,
+    ),
+    Rule(
         "gpu_lost",
         r"GPU is lost|fallen off the bus|uncorrectable ECC error|an illegal memory access"
         r"|CUDA error: (?P<detail>[^\n]+)",
