@@ -16,7 +16,6 @@ import pytest
 from fixtures.command_line import Ran
 from fixtures.ports import free_port
 from selfhost import demo, state
-from selfhost.doctor import gather
 from selfhost.doctor.registry import CHECKS
 from selfhost.engines import environment
 
@@ -32,23 +31,19 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine everything answers late, and what is tested is the answer."""
-    for name in ("LOOK_SECONDS", "PLAN_SECONDS", "HUB_SECONDS", "NEEDS_SECONDS"):
-        monkeypatch.setattr(gather, name, 40.0)
+PATIENT = ("--timeout", "60")  # on a busy machine everything answers late, and what is tested is the answer
 
 
 @pytest.fixture
 def examine(selfhost, program, monkeypatch):
     """`examine("-f", "models.yaml", **env)`: the exit code, and the findings of each check that is not fine."""
-    be_patient(monkeypatch)
     monkeypatch.chdir(program.folder)
 
     def run(*args: str, **env: str) -> tuple[int, dict[str, dict]]:
         with monkeypatch.context() as patched:
             for name, value in env.items():
                 patched.setenv(name, value)
-            return understand(selfhost("doctor", "--json", *args))
+            return understand(selfhost("doctor", "--json", *PATIENT, *args))
 
     return run
 
@@ -62,10 +57,9 @@ def understand(ran: Ran) -> tuple[int, dict[str, dict]]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_what_is_said_about_the_gpus_of_a_box(nvml, selfhost, golden, tmp_path, monkeypatch, scenario: str) -> None:
-    be_patient(monkeypatch)
     monkeypatch.chdir(tmp_path)
     nvml(scenario)
-    ran = selfhost("doctor", "--json")
+    ran = selfhost("doctor", "--json", *PATIENT)
     of_gpus = [
         each for each in json.loads(ran.stdout)["findings"] if each["check"].startswith(("gpu-", "cuda-", "driver-"))
     ]
@@ -151,7 +145,7 @@ def test_a_table_for_people_the_worst_first_each_fix_alone_on_a_line(program, is
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         program.manifest(f"{MANIFEST}gateway: {{listen: '127.0.0.1:{port}'}}\n")
-        ran = program("doctor")
+        ran = program("doctor", *PATIENT)
     assert ran.code == 4
     lines = ran.stdout.splitlines()
     assert lines[0].startswith(f"blocking  cannot listen on 127.0.0.1:{port}: Address already in use, by python")
@@ -161,7 +155,7 @@ def test_a_table_for_people_the_worst_first_each_fix_alone_on_a_line(program, is
     assert lines[warning + 1].strip() == f"chmod 600 {keys}"
     assert re.fullmatch(r"ok        the other \d+ checks", lines[-1])
     assert ran.stderr == "\nthis box will not serve: 1 thing to fix first\n"
-    assert [line.split()[0] for line in program("doctor", "--all").stdout.splitlines()].count("ok") > 3
+    assert [line.split()[0] for line in program("doctor", "--all", *PATIENT).stdout.splitlines()].count("ok") > 3
 
 
 def test_quiet_says_it_with_the_exit_code_alone(selfhost, nvml) -> None:
@@ -188,10 +182,10 @@ def test_the_list_names_every_check_and_looks_at_nothing(selfhost) -> None:
 
 
 def test_without_a_manifest_the_box_alone_is_looked_at(program) -> None:
-    ran = program("doctor")
+    ran = program("doctor", *PATIENT)
     assert ran.code == 0
     assert ran.stderr == "\nthis box (no models.yaml here) will serve\n"
-    named = program("doctor", "-f", "other.yaml")
+    named = program("doctor", "-f", "other.yaml", *PATIENT)
     assert named.code == 4
     assert "other.yaml: there is no such file" in named.stdout
 

@@ -34,7 +34,7 @@ def engine(nvml, torch_python, monkeypatch) -> Callable[..., None]:
 
 
 def examined(selfhost) -> tuple[int, dict[str, dict]]:
-    ran = selfhost("doctor", "--deep", "--json")
+    ran = selfhost("doctor", "--deep", "--json", "--timeout", "60")
     return ran.code, {finding["check"]: finding for finding in json.loads(ran.stdout)["findings"]}
 
 

@@ -70,7 +70,7 @@ models: [{{name: chat, source: demo-a}}]
 @pytest.mark.parametrize("file", ["report.tar.gz", "report.zip"])
 def test_a_bundle_holds_what_helps_and_no_secret(program, canaries, tmp_path: Path, file: str) -> None:
     program.manifest(MANIFEST.format(hash=canaries["key hash"], token=canaries["hub token"]).replace(":-", ""))
-    ran = program("doctor", "--bundle", file)
+    ran = program("doctor", "--timeout", "60", "--bundle", file)
     path = tmp_path / file
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     inside = read(path)
@@ -93,7 +93,7 @@ def test_a_bundle_holds_what_helps_and_no_secret(program, canaries, tmp_path: Pa
     assert "HTTPS_PROXY=http://[redacted]@127.0.0.1:9" in inside["environment.txt"]
     assert "MY_UPSTREAM" not in inside["environment.txt"]
     assert "UV_INDEX_OWN_PASSWORD" not in inside["environment.txt"]
-    again = program("doctor", "--bundle", file)
+    again = program("doctor", "--timeout", "60", "--bundle", file)
     assert again.code == 1
     assert f"{file} is there already" in again.stderr
     assert read(path) == inside

@@ -16,7 +16,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def findings(box) -> dict[str, dict]:
     """What is not fine, by check."""
-    ran = box("doctor", "--json")
+    ran = box("doctor", "--json", "--timeout", "60")
     return {each["check"]: each for each in json.loads(ran.stdout)["findings"] if each["severity"] != "ok"}
 
 

@@ -25,7 +25,7 @@ def within(box, monkeypatch: pytest.MonkeyPatch) -> Box:
         def ask(*words: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run([*argv, *words], cwd=box.folder, capture_output=True, text=True, check=False)
 
-        doctor = ask("doctor", "--json")
+        doctor = ask("doctor", "--json", "--timeout", "60")
         found = {each["check"]: each for each in json.loads(doctor.stdout)["findings"] if each["severity"] != "ok"}
         blocked = doctor.returncode == 4
         refused = ask("up", "--detach") if blocked else None

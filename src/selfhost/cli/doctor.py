@@ -17,7 +17,7 @@ from selfhost.cli import options, output
 from selfhost.doctor import bundle as bundles
 from selfhost.doctor.facts import Facts, Problem
 from selfhost.doctor.finding import Finding, Severity
-from selfhost.doctor.gather import Asked, gather
+from selfhost.doctor.gather import LOOK_SECONDS, Asked, gather
 from selfhost.doctor.registry import CHECKS, examine, worst_first
 from selfhost.errors import ExitCode
 from selfhost.manifest.load import STDIN, load_manifest
@@ -52,6 +52,13 @@ NARROWEST, WIDEST = 60, 120
     "--deep", is_flag=True, help="Compute on the GPUs and add up over two of them in the engine's Python, too (< 60 s)."
 )
 @click.option(
+    "--timeout",
+    type=click.FloatRange(min=LOOK_SECONDS),
+    default=LOOK_SECONDS,
+    show_default=True,
+    help="Seconds for the plan and the Hub to answer; a slow machine may need more.",
+)
+@click.option(
     "--bundle",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
@@ -67,6 +74,7 @@ def doctor(
     everything: bool,
     as_list: bool,
     deep: bool,
+    timeout: float,
     bundle: Path | None,
 ) -> int:
     """Say whether this box will serve, what is wrong with it, and how to fix it.
@@ -77,7 +85,7 @@ def doctor(
         output.table(("id", "looks at"), [(check.id, check.title) for check in CHECKS])
         return ExitCode.OK
     named = ctx.get_parameter_source("manifest_path") is not ParameterSource.DEFAULT
-    facts, text = _look(manifest_path if named or manifest_path.exists() else None)
+    facts, text = _look(manifest_path if named or manifest_path.exists() else None, timeout)
     if deep:
         facts = _deeper(facts, quiet=quiet)
     findings = worst_first(examine(facts))
@@ -96,19 +104,20 @@ def doctor(
     return ExitCode.BLOCKED if blocks else ExitCode.OK
 
 
-def _look(manifest_path: Path | None) -> tuple[Facts, str | None]:
+def _look(manifest_path: Path | None, seconds: float) -> tuple[Facts, str | None]:
     """The facts, and the manifest as it was written."""
     if manifest_path is None:
-        return gather(os.environ), None
+        return gather(os.environ, seconds=seconds), None
     if manifest_path == STDIN:
         raise click.UsageError("doctor reads the manifest more than once: name a file")
     try:
         manifest = load_manifest(manifest_path)
         text = manifest_path.read_text(encoding="utf-8-sig")
     except ManifestError as error:
-        return gather(os.environ, manifest_problem=Problem(message=error.message, hint=error.hint)), None
+        problem = Problem(message=error.message, hint=error.hint)
+        return gather(os.environ, manifest_problem=problem, seconds=seconds), None
     command = [sys.executable, "-P", "-m", "selfhost", "plan", "--json", "--file", str(manifest_path)]
-    return gather(os.environ, Asked(manifest=manifest, text=text, plan_command=command)), text
+    return gather(os.environ, Asked(manifest=manifest, text=text, plan_command=command), seconds=seconds), text
 
 
 def _deeper(facts: Facts, *, quiet: bool) -> Facts:

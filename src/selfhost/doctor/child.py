@@ -1,16 +1,13 @@
 """A child process with a deadline: libcuda may hang in the kernel, and the Hub's client cannot be interrupted."""
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
+from selfhost import process_group
 from selfhost.parent_death import dying_with_us
-
-REAP_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +40,7 @@ def run(argv: Sequence[str], *, seconds: float, environ: Mapping[str, str], grac
         stdout, stderr = process.communicate(timeout=seconds)
         return Ended(code=process.returncode, stdout=stdout, stderr=stderr)
     finally:
-        if process.poll() is None and grace_seconds:
-            _send(process, signal.SIGINT, grace_seconds)
-        if process.poll() is None:
-            _send(process, signal.SIGKILL, REAP_SECONDS)
-        for pipe in (process.stdout, process.stderr):
-            if pipe:
-                pipe.close()
-
-
-def _send(process: subprocess.Popen[str], number: signal.Signals, seconds: float) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=seconds)
+        if grace_seconds:
+            process_group.end(process, number=signal.SIGINT, seconds=grace_seconds)
+        process_group.end(process)
+        process_group.close_pipes(process)

@@ -28,8 +28,7 @@ from selfhost.weights import missing_bytes
 # Together with the start of Python less than 3 s, whatever hangs.
 LOOK_SECONDS = 2.5
 NVML_SECONDS = 2.1
-PLAN_SECONDS = 2.0
-HUB_SECONDS = 2.0
+SHOW_SECONDS = 0.5  # of those for a child process to be started, heard and ended: the plan, the Hub
 NEEDS_SECONDS = 0.3  # after the plan
 CUDA_SECONDS = 2.1  # of `up`, too
 
@@ -43,16 +42,22 @@ class Asked:
     plan_command: Sequence[str]  # what makes the plan, as JSON: a process that can be ended
 
 
-def gather(environ: Mapping[str, str], asked: Asked | None = None, manifest_problem: Problem | None = None) -> Facts:
-    """Look at everything; never raises for what it finds."""
-    until = time.monotonic() + LOOK_SECONDS
+def gather(
+    environ: Mapping[str, str],
+    asked: Asked | None = None,
+    manifest_problem: Problem | None = None,
+    seconds: float = LOOK_SECONDS,
+) -> Facts:
+    """Look at everything, for so long; never raises for what it finds."""
+    until = time.monotonic() + seconds
+    patience = seconds - SHOW_SECONDS
     nvidia = _nvidia_seen(environ)
     manifest = asked.manifest if asked else None
     inventory = Background(lambda: detect(silence_seconds=NVML_SECONDS, environ=environ))
     statuses = Background(_statuses)
-    planned = Background(lambda: look_children.plan(asked.plan_command, PLAN_SECONDS, environ)) if asked else None
+    planned = Background(lambda: look_children.plan(asked.plan_command, patience, environ)) if asked else None
     repositories = _repositories(manifest, nvidia=nvidia) if manifest else ()
-    hub = Background(lambda: look_children.hub(repositories, HUB_SECONDS, environ))
+    hub = Background(lambda: look_children.hub(repositories, patience, environ))
     cuda = Background(lambda: look_children.cuda(CUDA_SECONDS, environ)) if nvidia else None
     files = Background(look_files.private_files)
     engines = Background(look_files.engines)

@@ -99,7 +99,7 @@ def mig_numbers(inventory: Inventory) -> Iterator[Verdict]:
     device_control_id_to_physical_device_id`, by nvmlDeviceGetIndex), and asks NVML about that card.
     """
     slices = [gpu for gpu in inventory.gpus if gpu.mig]
-    known = [gpu.index for gpu in (*inventory.gpus, *inventory.unusable_gpus)]
+    known = {gpu.index for gpu in inventory.gpus} | {gpu.index for gpu in inventory.unusable_gpus}
     cards = max(known, default=-1) + 1 + inventory.hidden_gpu_count
     lost = [gpu for gpu in slices if gpu.mig and gpu.mig.index >= cards]
     if lost:

@@ -54,7 +54,7 @@ def plan(argv: Sequence[str], seconds: float, environ: Mapping[str, str]) -> Pla
     try:
         ended = child.run(argv, seconds=seconds, environ=environ, grace_seconds=PLAN_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        return NotLooked(cause=f"there was no plan within {format_duration(seconds)}; `selfhost plan` waits longer")
+        return NotLooked(cause=f"there was no plan within {format_duration(seconds)}; try again with --timeout 20")
     if ended.code:
         _, _, words = f"\n{ended.stderr.strip()}".rpartition("\nerror: ")
         message, _, hint = words.partition("\nhint: ")

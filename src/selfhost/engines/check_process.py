@@ -3,7 +3,6 @@
 import json
 import os
 import selectors
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+from selfhost import process_group
 from selfhost.parent_death import dying_with_us
 
 IMPORT_SECONDS = 30.0  # for torch: it is read from a disk that may be slow
@@ -76,14 +76,9 @@ class Check:
         return self.words[-1] if self.words else f"it ended with exit code {self.process.returncode}"
 
     def end(self) -> None:
-        """Leave nothing of it; one that hangs inside the driver cannot be waited for."""
-        if self.process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=1)
-        if self.process.stdout:
-            self.process.stdout.close()
+        """Leave nothing of it."""
+        process_group.end(self.process, seconds=1)
+        process_group.close_pipes(self.process)
 
 
 class Ending(Enum):

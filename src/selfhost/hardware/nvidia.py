@@ -2,7 +2,6 @@
 
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfhost import process_group
 from selfhost.hardware import failures
 from selfhost.hardware.nvml_answer import NvmlAnswer, parse
 
@@ -20,7 +20,6 @@ QUERY = (sys.executable, "-P", "-m", "selfhost.hardware.nvml_query")  # -P: no m
 SILENCE_SECONDS = 2.5  # after which a driver that said something is taken to hang
 START_SECONDS = 10.0  # until its first word: a busy machine starts a process slowly, and NVML has no part in it
 TOTAL_SECONDS = 30.0  # a driver without persistence mode wakes GPU after GPU, seconds each: that is no hang
-_END_SECONDS = 0.2  # for a killed child to be gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,7 @@ def library_installed(root: Path, environ: Mapping[str, str]) -> bool:
 def ask(*, silence_seconds: float = SILENCE_SECONDS, environ: Mapping[str, str]) -> NvmlAnswer:
     """Ask NVML; never waits much longer than `silence_seconds` for a driver that hangs, never raises."""
     try:
-        said = listen(QUERY, silence_seconds=silence_seconds, environ=environ)
+        said = listen((*QUERY, str(os.getpid())), silence_seconds=silence_seconds, environ=environ)
     except OSError as error:  # no process to be had
         return NvmlAnswer(failure=failures.crash(str(error)))
     if said.exit_status:
@@ -94,22 +93,13 @@ def listen(
                         open_pipes.unregister(key.fd)
             exit_status = None if open_pipes.get_map() else _wait(process)
     finally:
-        _end(process)
+        process_group.end(process)
+        process_group.close_pipes(process)
     stdout, stderr = (text.decode(errors="replace") for text in said.values())
     return Conversation(stdout=stdout, stderr=stderr, exit_status=exit_status)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int | None:
     with suppress(subprocess.TimeoutExpired):
-        return process.wait(timeout=_END_SECONDS)
+        return process.wait(timeout=process_group.REAP_SECONDS)
     return None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        _wait(process)
-    for pipe in (process.stdout, process.stderr):
-        if pipe:
-            pipe.close()

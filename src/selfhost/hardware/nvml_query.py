@@ -18,7 +18,9 @@ from typing import Any
 
 import pynvml
 
-# SIGALRM ends this process even inside NVML: without it, a query whose parent was killed would hang on alone.
+from selfhost.parent_death import die_with
+
+# SIGALRM ends this process even inside NVML: without it, one that somebody asked by hand could hang on alone.
 LIFETIME_SECONDS = 60
 
 # nvmlGpuP2PCapsIndex_t of nvml.h; nvidia-ml-py 13.615 has a tuple where the first one should be
@@ -210,4 +212,6 @@ def _tell(line: Mapping[str, Any]) -> None:
 
 if __name__ == "__main__":
     signal.alarm(LIFETIME_SECONDS)
+    if len(sys.argv) > 1 and sys.platform == "linux":
+        die_with(int(sys.argv[1]))  # whoever waits for the answers
     query()
