@@ -62,8 +62,18 @@ def test_a_manager_that_hangs_is_told_of_and_down_now_ends_it(box) -> None:
 
 
 def test_a_refused_plan_leaves_no_manager(box) -> None:
+    box.manifest(f"name: {'a' * 63}, source: demo-a")
+    runtime = f"{os.environ['SELFHOST_RUNTIME']}/{'r' * 20}"
+    ran = box("up", "--detach", SELFHOST_RUNTIME=runtime)
+    assert (ran.code, "is too long for the unix sockets" in ran.stderr) == (1, True), ran.stderr
+    assert _managers() == []
+    assert not list(Path(runtime).iterdir())
+    assert box.leftovers() == []
+
+
+def test_an_address_that_is_taken_costs_no_manager(box) -> None:
     with socket.create_server(("127.0.0.1", box.port)):
-        assert box("up", "--detach").code == 1
+        assert box("up", "--detach").code == 4
         assert _managers() == []
         assert box.leftovers() == []
 
