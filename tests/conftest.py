@@ -14,7 +14,6 @@ pytest_plugins = [
     "fixtures.hub",
     "fixtures.machine",
     "fixtures.parallel",
-    "fixtures.sandbox",
     "fixtures.torch",
     "fixtures.vllm",
 ]

@@ -91,3 +91,50 @@ def test_few_open_files(within: Box, limit: int, severity: str) -> None:
     assert found["open-files"]["severity"] == severity
     assert code == (4 if severity == "blocking" else 0)
     assert f"a process may open {limit:,} files" in (refused or found["open-files"]["sentence"])
+
+
+def test_an_old_c_library_blocks_before_anything_is_downloaded(within: Box, isolated: Path, monkeypatch) -> None:
+    old = isolated / "old"
+    old.mkdir()
+    (old / "sitecustomize.py").write_text('import os\nos.confstr = lambda name: "glibc 2.28"\n')
+    monkeypatch.setenv("PYTHONPATH", str(old))
+    monkeypatch.setenv("SELFHOST_HOME", str(isolated / "empty"))
+    code, found, refused = within()
+    assert code == 4
+    assert "its wheels need glibc 2.31 or newer, and this is glibc 2.28" in found["engine-needs"]["sentence"]
+    assert found["engine-needs"]["sentence"] in refused
+    assert not (isolated / "empty").exists()
+
+
+def test_a_proxy_that_refuses_is_named_by_who_needs_it(isolated: Path, box) -> None:
+    nobody = "http://me:secret@127.0.0.1:9"
+    ran = subprocess.run(
+        ["unshare", "--net", "sh", "-ec", 'ip link set lo up; exec "$0" -m selfhost engine install', sys.executable],
+        cwd=box.folder,
+        env={**os.environ, "SELFHOST_HOME": str(isolated / "empty"), "HTTPS_PROXY": nobody, "HTTP_PROXY": nobody},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "127.0.0.1:9" in ran.stderr
+    assert "secret" not in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not list((isolated / "empty/engines").glob("vllm-*"))
+
+
+def test_without_root_everything_works(box) -> None:
+    if subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine has no user namespaces")
+    somebody = ["unshare", "--user", "--map-user=1000", "--map-group=1000", sys.executable, "-m", "selfhost"]
+
+    def ask(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*somebody, *words], cwd=box.folder, capture_output=True, text=True, check=False)
+
+    assert "not root" in ask("gpus").stdout
+    try:
+        up = ask("up", "--wait")
+        assert (up.returncode, ask("health").returncode) == (0, 0), up.stderr
+    finally:
+        down = ask("down")
+    assert (down.returncode, box.leftovers()) == (0, [])
