@@ -16,7 +16,9 @@ COMMANDS: list[tuple[str, list[str | Path], int | None]] = [
     ("python -c pass", [sys.executable, "-c", "pass"], None),
     ("selfhost --help", [SELFHOST, "--help"], 150),
     ("selfhost check", [SELFHOST, "check"], None),
+    ("selfhost gpus", [SELFHOST, "gpus"], None),
     ("selfhost plan", [SELFHOST, "plan"], 500),
+    ("selfhost doctor", [SELFHOST, "doctor"], 3000),
     ("selfhost ps", [SELFHOST, "ps"], None),
     ("selfhost health", [SELFHOST, "health"], None),
 ]
