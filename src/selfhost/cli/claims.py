@@ -8,7 +8,7 @@ from selfhost.hardware.inventory import Inventory
 from selfhost.planner.claims import ManifestClaims
 from selfhost.units import format_bytes
 
-HEADERS = ("gpu", "manifest", "replica", "holds", "claims", "state")
+HEADERS = ("device", "manifest", "replica", "holds", "claims", "state")
 
 
 def rows(inventory: Inventory, ledger: Sequence[ManifestClaims]) -> list[tuple[str, ...]]:
