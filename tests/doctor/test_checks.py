@@ -406,7 +406,13 @@ GATED_HUB = HubAnswer(endpoint="https://hub", offline=False, repositories={"acme
 WITH_PLAN = [
     ("plan", box(planned=split(1)), "ok", "the plan fits: chat"),
     ("shm-size", box(host=DOCKERS_SHM, planned=split(1)), "warning", "/dev/shm has 64 MiB"),
-    ("shm-size", box(host=DOCKERS_SHM, planned=split(2)), "blocking", "the 2 GPUs of a split model need 256 MiB"),
+    ("shm-size", box(host=DOCKERS_SHM, planned=split(2)), "blocking", "the 2 GPUs of a split model want 256 MiB"),
+    (
+        "shm-size",
+        box(GPU, SECOND, host=DOCKERS_SHM, links=(replace(LINK, peer_access=True),), planned=split(2)),
+        "warning",
+        "the 2 GPUs of a split model want 256 MiB",
+    ),
     ("gpu-peer-access", box(GPU, SECOND, links=(LINK,), planned=split(1)), "info", "have no peer access"),
     ("gpu-peer-access", box(GPU, SECOND, links=(LINK,), planned=split(2)), "warning", "slowly (chat)"),
     ("disk-room", box(disks=(DISK,), planned=split(1, 60 * GIB)), "blocking", "60 GiB of weights are to be fetched"),

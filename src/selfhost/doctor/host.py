@@ -11,7 +11,7 @@ SHM = "/dev/shm"  # noqa: S108 (where POSIX shared memory is)
 # vLLM makes segments of 160 to 240 MiB (measured), sparse until they are used; NCCL takes its own at once, and for it
 # Docker's default of 64 MiB is too small (vllm#1710).
 SHM_FULL_BYTES = MIB
-SHM_SPLIT_BYTES = 256 * MIB  # below it the GPUs of a split model cannot talk
+SHM_SPLIT_BYTES = 256 * MIB  # below it GPUs without peer access cannot talk, and those with it may not
 SHM_GOOD_BYTES = GIB
 
 FILES_LEAST, FILES_GOOD = 1024, 8192  # a stream through the gateway takes two
@@ -35,8 +35,10 @@ def shm_size(facts: Facts) -> Iterator[Verdict]:
             fix=f"ls -lS {SHM} | head; selfhost down",
         )
     elif split > 1 and total < SHM_SPLIT_BYTES:
-        yield blocking(
-            f"{SHM} has {format_bytes(total)}, and the {split} GPUs of a split model need "
+        links = facts.inventory.links
+        direct = bool(links) and all(link.peer_access for link in links)
+        yield (warning if direct else blocking)(
+            f"{SHM} has {format_bytes(total)}, and the {split} GPUs of a split model want "
             f"{format_bytes(SHM_SPLIT_BYTES)} to talk through it",
             fix=fix,
         )
