@@ -246,7 +246,8 @@ TABLE = [
     ("disk-room", disk(purpose="state", free_bytes=0), "blocking", "No space left on device", "SELFHOST_STATE="),
     ("disk-room", disk(purpose="runtime", free_bytes=0), "blocking", "No space left on", "SELFHOST_RUNTIME="),
     ("disk-room", disk(purpose="state", free_bytes=5 * MIB), "warning", "5 MiB of 100 GiB free", "SELFHOST_STATE="),
-    ("disk-writable", disk(writable=False), "blocking", "/data/hub for weights cannot be written", "export HF_HOME="),
+    ("disk-writable", disk(writable=False), "warning", "/data/hub for weights cannot be written", "export HF_HOME="),
+    ("disk-writable", disk(writable=False, purpose="state"), "blocking", "for state cannot", "export SELFHOST_STATE="),
     ("disk-writable", disk(writable=True), "ok", "can be written", None),
     ("disk-inodes", disk(purpose="engines", free_inodes=500), "warning", "500 more files", "df -i"),
     ("disk-storage", disk(storage=Storage.LOCAL, mount="/data"), "ok", "weights lie on /data (local)", None),
@@ -254,8 +255,8 @@ TABLE = [
     ("disk-storage", disk(storage=Storage.MEMORY, mount="/"), "warning", "gone with the next boot", "export HF_HOME="),
     ("disk-storage", disk(storage=Storage.MEMORY, purpose="runtime"), "ok", "runtime files lie", None),
     ("disk-storage", disk(storage=Storage.NETWORK), "info", "engines start slower", None),
-    ("disk-storage", disk(storage=Storage.NETWORK, purpose="state"), "warning", "locks may fail", "SELFHOST_STATE="),
-    ("disk-storage", disk(storage=Storage.NETWORK, purpose="runtime"), "blocking", "sockets and locks", "_RUNTIME="),
+    ("disk-storage", disk(storage=Storage.NETWORK, purpose="state"), "warning", "state lies on", "SELFHOST_STATE="),
+    ("disk-storage", disk(storage=Storage.NETWORK, purpose="runtime"), "warning", "sockets and locks", "_RUNTIME="),
     ("gateway-port", box(port=PORT), "ok", "127.0.0.1:8000 is free", None),
     (
         "gateway-port",
@@ -401,6 +402,7 @@ def split(parts: int, missing_bytes: int = 0) -> Planned:
     return Planned(plan=plan, missing_weights={checkpoint.label: missing_bytes})
 
 
+READ_ONLY = replace(DISK, writable=False)
 DOCKERS_SHM = replace(IN_DOCKER, shm_total_bytes=64 * MIB, shm_free_bytes=64 * MIB)
 GATED_HUB = HubAnswer(endpoint="https://hub", offline=False, repositories={"acme/big": GATED})
 WITH_PLAN = [
@@ -411,6 +413,8 @@ WITH_PLAN = [
     ("gpu-peer-access", box(GPU, SECOND, links=(LINK,), planned=split(2)), "warning", "slowly (chat)"),
     ("disk-room", box(disks=(DISK,), planned=split(1, 60 * GIB)), "blocking", "60 GiB of weights are to be fetched"),
     ("disk-room", box(disks=(DISK,), planned=split(1, 40 * GIB)), "ok", "50 GiB of 100 GiB free"),
+    ("disk-writable", box(disks=(READ_ONLY,), planned=split(1, GIB)), "blocking", "for weights cannot be written"),
+    ("disk-writable", box(disks=(READ_ONLY,), planned=split(1, 0)), "info", "nothing is to be fetched into it"),
     ("hub-access", box(hub=GATED_HUB, planned=split(1, GIB)), "blocking", "is gated"),
     ("hub-access", box(hub=GATED_HUB, planned=split(1, 0)), "warning", "its weights are here already"),
 ]
