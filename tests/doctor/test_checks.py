@@ -240,6 +240,7 @@ TABLE = [
     ("host-memory", box(GPU, host=replace(HOST, memory_available_bytes=2 * GIB)), "warning", "signal 9", "ps -eo"),
     ("cpu-cores", box(GPU, SECOND, host=replace(IN_DOCKER, cpu_count=3)), "warning", "asks for 4", "--cpus=4"),
     ("cpu-cores", host(cpu_count=1), "ok", "1 core", None),
+    ("shm-size", box(host=replace(HOST, container="wsl", shm_total_bytes=64 * MIB)), "warning", "64 MiB", "remount"),
     ("init-process", box(host=IN_DOCKER), "info", "process 1 of this container is bash", "docker run --init"),
     ("init-process", box(host=replace(IN_DOCKER, init="tini")), "ok", "process 1 is tini", None),
     ("disk-room", disk(), "ok", "/data/hub has 50 GiB of 100 GiB free for weights", None),
