@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import groupby
+from shlex import quote
 
 from selfhost.doctor.facts import Facts
 from selfhost.doctor.finding import Verdict, blocking, fine, note, warning
@@ -64,6 +65,17 @@ def storage(inventory: Inventory) -> Iterator[Verdict]:
             yield from _on_network(disks, where)
         else:
             yield fine(f"{_lie(disks)} on {where} ({kind})")
+
+
+def answering(inventory: Inventory) -> Iterator[Verdict]:
+    """Whether every disk answers: whoever asks one whose server is gone waits for as long as it is."""
+    for folder in inventory.silent_disks:
+        yield warning(
+            f"the disk of {folder} does not answer: whatever reads or writes there may hang",
+            fix=f"timeout 5 df -h {quote(folder)}; mount | grep -e nfs -e cifs -e fuse",
+        )
+    if inventory.disks and not inventory.silent_disks:
+        yield fine("every disk answers")
 
 
 def writable(facts: Facts) -> Iterator[Verdict]:
