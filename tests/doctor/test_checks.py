@@ -318,7 +318,7 @@ TABLE = [
     ),
     ("secret-modes", box(private_files=(PrivateFile(path="/x", holds="", mode=0o600),)), "ok", "this user alone", None),
     ("secrets-in-manifest", box(secrets_in_manifest=(3, 7)), "warning", "in line 3, 7", None),
-    ("secrets-in-manifest", box(secrets_in_manifest=()), "ok", "no key", None),
+    ("secrets-in-manifest", box(secrets_in_manifest=()), "ok", "nothing in the manifest looks like a key", None),
     (
         "engine-holes",
         box(engines=(InstalledEngine(vllm_version="0.31.0", path="/e"),)),
