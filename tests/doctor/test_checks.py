@@ -136,7 +136,7 @@ TABLE = [
     ("gpu-visibility", visible("0,GPU-1", GPU), "warning", 'names 2 GPUs and shows 1: "GPU-1"', "nvidia-smi -L"),
     ("gpu-visibility", visible("1,0", SECOND, replace(GPU, name="H100")), "info", "differ", "PCI_BUS_ID"),
     ("cuda-init", cuda(GPU, device_count=1), "ok", "CUDA starts, with 1 device", None),
-    ("gpu-mig", box(SLICE), "ok", "can start on all 1 MIG devices", None),
+    ("gpu-mig", box(SLICE), "ok", "can start on 1 MIG device", None),
     ("gpu-mig", box(replace(SLICE, mig=replace(A_SLICE, index=1))), "warning", "on MIG device 0:1", None),
     (
         "gpu-mig",
@@ -462,6 +462,13 @@ def test_what_is_unknown_is_neither_good_nor_bad() -> None:
     said = {finding.check for finding in examine(box(bare, host=nothing, disks=(DISK,)))}
     unknown = {"shm-size", "open-files", "processes", "init-process", "gpu-power", "gpu-xid", "gpu-memory-held"}
     assert not said & (unknown | {"gpu-memory-errors", "disk-writable", "disk-storage", "cuda-init", "plan"})
+
+
+def test_where_hidden_devices_may_be_cards_or_slices_the_number_of_a_slice_is_not_called_good() -> None:
+    third = replace(SLICE, mig=replace(A_SLICE, index=2))
+    said = {finding.check for finding in examine(visible("MIG-0", third, hidden=3))}
+    assert "gpu-mig" not in said
+    assert "gpu-mig" in {finding.check for finding in examine(visible("MIG-0", third))}
 
 
 def test_the_worst_comes_first_and_the_rest_keeps_its_order() -> None:
