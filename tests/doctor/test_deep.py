@@ -89,6 +89,10 @@ CASES = {
         replace(deep(CudaProof(cut=True)), all_reduce=None),
         [("cuda-engine", "warning", "PyTorch was still being imported")],
     ),
+    "eight GPUs that wake up slowly": (
+        replace(deep(replace(WORKS, computing=("GPU-0",), copies=(), cut=True)), all_reduce=None),
+        [("cuda-engine", "warning", "PyTorch 2.13.0+cu130 has computed on 1 of 2 GPUs and copied between 0 pairs")],
+    ),
     "one GPU is missing": (
         replace(deep(replace(WORKS, device_count=1, copies=())), all_reduce=None),
         [("cuda-engine", "blocking", "PyTorch 2.13.0+cu130 of the engine sees 1 of 2 GPUs")],

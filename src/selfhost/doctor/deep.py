@@ -46,7 +46,13 @@ def engine_cuda(deep: Deep) -> Iterator[Verdict]:
     """CUDA in the engine's environment: NVML works where libcuda, or torch's build of CUDA, does not."""
     proof, count = deep.cuda, len(deep.gpus)
     built = f"PyTorch {proof.torch}" if proof.torch else "PyTorch"
-    if proof.cut:
+    if proof.cut and proof.torch:
+        yield warning(
+            f"{built} has computed on {len(proof.computing)} of {count} GPUs and copied between {len(proof.copies)} "
+            "pairs when the time was over: try again on a box that does less, with persistence mode",
+            fix="sudo nvidia-smi -pm 1",
+        )
+    elif proof.cut:
         yield warning(f"{built} was still being imported: the disk of the engine is slow, and so will its starts be")
     elif proof.hang:
         yield blocking(f"{built} hangs while {proof.hang}", fix=_DRIVER_LOG)
