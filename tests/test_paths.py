@@ -100,3 +100,15 @@ def test_a_sticky_folder_of_the_system_may_hold_ours(runtime_root: Path) -> None
 
 def test_what_is_not_there_yet_is_nobody_elses() -> None:
     paths.require_private(paths.runtime_dir("box"))
+
+
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.delenv("SELFHOST_HOME")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    with pytest.raises(SelfhostError, match="this user has no home directory") as caught:
+        paths.home_dir()
+    assert "export HOME=" in str(caught.value.hint)

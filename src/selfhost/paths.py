@@ -41,6 +41,16 @@ def runtime_root() -> Path:
     return Path("/run/selfhost") if uid == 0 else Path(f"/tmp/selfhost-{uid}")  # noqa: S108 (owner and mode are checked)
 
 
+def user_home() -> Path:
+    """This user's home; raises `SelfhostError` where there is none."""
+    try:
+        return Path.home()
+    except RuntimeError as error:  # HOME is not set, and no list of users has this uid
+        raise SelfhostError(
+            "this user has no home directory", hint="export HOME=DIR, a directory to write to"
+        ) from error
+
+
 def hub_cache_dir() -> Path:
     """Where the Hugging Face Hub's client keeps weights, by its own rules: other tools find them there too."""
     return _from_env("HF_HUB_CACHE") or _from_env("HUGGINGFACE_HUB_CACHE") or hub_home() / "hub"
@@ -129,4 +139,4 @@ def _from_env(variable: str) -> Path | None:
 
 
 def _xdg(variable: str, default: str) -> Path:
-    return _from_env(variable) or Path.home() / default
+    return _from_env(variable) or user_home() / default

@@ -120,6 +120,12 @@ def test_a_proxy_that_refuses_is_named(examine, program) -> None:
     assert "the Hub (http://hub.example) cannot be reached: ConnectError" in found["hub-access"]["sentence"]
     assert "HTTPS_PROXY" in found["hub-access"]["fix"]
     assert "no plan could be made: chat: cannot reach the Hub for acme/tiny" in found["plan"]["sentence"]
+    ran = program(
+        "doctor", *PATIENT, HF_ENDPOINT="http://hub.example", HTTP_PROXY=nobody, NO_PROXY="", HF_HUB_OFFLINE="0"
+    )
+    assert re.search(
+        r"^this box could serve.*; whether the manifest fits it is not known: selfhost plan$", ran.stderr, re.MULTILINE
+    )
 
 
 def test_each_repository_is_asked_for_before_anything_is_fetched(hub, examine, program) -> None:

@@ -33,8 +33,8 @@ def engine(nvml, torch_python, monkeypatch) -> Callable[..., None]:
     return install
 
 
-def examined(selfhost) -> tuple[int, dict[str, dict]]:
-    ran = selfhost("doctor", "--deep", "--json", "--timeout", "60")
+def examined(selfhost, *args: str) -> tuple[int, dict[str, dict]]:
+    ran = selfhost("doctor", "--deep", "--json", "--timeout", "60", *args)
     return ran.code, {finding["check"]: finding for finding in json.loads(ran.stdout)["findings"]}
 
 
@@ -67,14 +67,18 @@ def test_where_nccl_hangs_engines_are_started_with_what_it_needs(selfhost, engin
     assert "disable-custom-all-reduce" in text
 
 
-def test_what_was_found_is_forgotten_when_nothing_works_any_more(selfhost, engine) -> None:
+def test_what_was_found_is_forgotten_when_nothing_works_any_more(selfhost, engine, tmp_path: Path) -> None:
     engine(nccl_needs={"NCCL_P2P_DISABLE": "1"})
     examined(selfhost)
     assert link_tests.read()
     engine(nccl_needs={"NO_SUCH": "1"})
     code, found = examined(selfhost)
-    assert (code, found["all-reduce"]["severity"]) == (4, "blocking")
+    assert (code, found["all-reduce"]["severity"]) == (0, "warning")
+    assert "tensor_parallel_size: 1 will" in found["all-reduce"]["sentence"]
     assert link_tests.read() is None
+    plan_text(selfhost, tmp_path)  # with a model that is split
+    code, found = examined(selfhost, "-f", str(tmp_path / "models.yaml"))
+    assert (code, found["all-reduce"]["severity"]) == (4, "blocking")
 
 
 def test_without_an_engine_it_says_what_is_missing(selfhost, nvml) -> None:

@@ -114,8 +114,31 @@ def test_what_is_no_secret_stays_readable() -> None:
         machine="g",
     )
     text = 'root: "max_model_len": 32768, num_tokens=512, no key, a task-force of 3 risk-takers\n'
+    text += "  key: ${env:MY_UPSTREAM}\nGET https://hub/acme/tiny@main --max-num-batched-tokens 8192\n"
     assert how.apply(text) == text
     assert how.apply("/root/x and api_key: abc, token=${env:T}") == "~/x and api_key: [redacted], token=${env:T}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "non-default args: {'api_key': ['CANARY-0123'], 'model': 'x'}",  # as vLLM logs what it was started with
+        "vllm serve x --api-key CANARY-0123 --port 1",
+        "['vllm', 'serve', '--api-key', 'CANARY-0123']",
+        "    upstream: {base_url: https://api.example/v1, key: CANARY-0123}",
+        "  key: CANARY-0123",
+        "http://ann:CANARY@CANARY@proxy:80/",
+        "X-Api-Key: CANARY-0123",
+        "cloned with ghp_CANARYCANARYCANARY",
+        "pulled with nvapi-CANARY-0123",
+        "AWS gave AKIACANARYCANARY0123",
+        "token of a pod eyJCANARY.eyJCANARY.CANARY",
+    ],
+)
+def test_a_key_is_known_by_where_it_stands_and_by_its_shape(text: str) -> None:
+    told = redaction({}, more_secrets=[], home="/root", user="root", machine="g").apply(text)
+    assert "CANARY" not in told
+    assert "[redacted]" in told
 
 
 def read(path: Path) -> dict[str, str]:

@@ -136,7 +136,7 @@ TABLE = [
     ("gpu-visibility", visible("0,GPU-1", GPU), "warning", 'names 2 GPUs and shows 1: "GPU-1"', "nvidia-smi -L"),
     ("gpu-visibility", visible("1,0", SECOND, replace(GPU, name="H100")), "info", "differ", "PCI_BUS_ID"),
     ("cuda-init", cuda(GPU, device_count=1), "ok", "CUDA starts, with 1 device", None),
-    ("gpu-mig", box(SLICE), "ok", "can start on all 1 MIG devices", None),
+    ("gpu-mig", box(SLICE), "ok", "can start on 1 MIG device", None),
     ("gpu-mig", box(replace(SLICE, mig=replace(A_SLICE, index=1))), "warning", "on MIG device 0:1", None),
     (
         "gpu-mig",
@@ -240,13 +240,23 @@ TABLE = [
     ("host-memory", box(GPU, host=replace(HOST, memory_available_bytes=2 * GIB)), "warning", "signal 9", "ps -eo"),
     ("cpu-cores", box(GPU, SECOND, host=replace(IN_DOCKER, cpu_count=3)), "warning", "asks for 4", "--cpus=4"),
     ("cpu-cores", host(cpu_count=1), "ok", "1 core", None),
+    ("shm-size", box(host=replace(HOST, container="wsl", shm_total_bytes=64 * MIB)), "warning", "64 MiB", "remount"),
     ("init-process", box(host=IN_DOCKER), "info", "process 1 of this container is bash", "docker run --init"),
     ("init-process", box(host=replace(IN_DOCKER, init="tini")), "ok", "process 1 is tini", None),
     ("disk-room", disk(), "ok", "/data/hub has 50 GiB of 100 GiB free for weights", None),
     ("disk-room", disk(purpose="state", free_bytes=0), "blocking", "No space left on device", "SELFHOST_STATE="),
     ("disk-room", disk(purpose="runtime", free_bytes=0), "blocking", "No space left on", "SELFHOST_RUNTIME="),
     ("disk-room", disk(purpose="state", free_bytes=5 * MIB), "warning", "5 MiB of 100 GiB free", "SELFHOST_STATE="),
-    ("disk-writable", disk(writable=False), "blocking", "/data/hub for weights cannot be written", "export HF_HOME="),
+    ("disk-writable", disk(writable=False), "warning", "/data/hub for weights cannot be written", "export HF_HOME="),
+    ("disk-writable", disk(writable=False, purpose="state"), "blocking", "for state cannot", "export SELFHOST_STATE="),
+    ("disk-answers", disk(), "ok", "every disk answers", None),
+    (
+        "disk-answers",
+        Facts(inventory=Inventory(host=HOST, silent_disks=("/mnt/gone/hub",))),
+        "warning",
+        "the disk of /mnt/gone/hub does not answer",
+        "df -h /mnt/gone/hub",
+    ),
     ("disk-writable", disk(writable=True), "ok", "can be written", None),
     ("disk-inodes", disk(purpose="engines", free_inodes=500), "warning", "500 more files", "df -i"),
     ("disk-storage", disk(storage=Storage.LOCAL, mount="/data"), "ok", "weights lie on /data (local)", None),
@@ -254,8 +264,8 @@ TABLE = [
     ("disk-storage", disk(storage=Storage.MEMORY, mount="/"), "warning", "gone with the next boot", "export HF_HOME="),
     ("disk-storage", disk(storage=Storage.MEMORY, purpose="runtime"), "ok", "runtime files lie", None),
     ("disk-storage", disk(storage=Storage.NETWORK), "info", "engines start slower", None),
-    ("disk-storage", disk(storage=Storage.NETWORK, purpose="state"), "warning", "locks may fail", "SELFHOST_STATE="),
-    ("disk-storage", disk(storage=Storage.NETWORK, purpose="runtime"), "blocking", "sockets and locks", "_RUNTIME="),
+    ("disk-storage", disk(storage=Storage.NETWORK, purpose="state"), "warning", "state lies on", "SELFHOST_STATE="),
+    ("disk-storage", disk(storage=Storage.NETWORK, purpose="runtime"), "warning", "sockets and locks", "_RUNTIME="),
     ("gateway-port", box(port=PORT), "ok", "127.0.0.1:8000 is free", None),
     (
         "gateway-port",
@@ -308,7 +318,7 @@ TABLE = [
     ),
     ("secret-modes", box(private_files=(PrivateFile(path="/x", holds="", mode=0o600),)), "ok", "this user alone", None),
     ("secrets-in-manifest", box(secrets_in_manifest=(3, 7)), "warning", "in line 3, 7", None),
-    ("secrets-in-manifest", box(secrets_in_manifest=()), "ok", "no key", None),
+    ("secrets-in-manifest", box(secrets_in_manifest=()), "ok", "nothing in the manifest looks like a key", None),
     (
         "engine-holes",
         box(engines=(InstalledEngine(vllm_version="0.31.0", path="/e"),)),
@@ -401,6 +411,7 @@ def split(parts: int, missing_bytes: int = 0) -> Planned:
     return Planned(plan=plan, missing_weights={checkpoint.label: missing_bytes})
 
 
+READ_ONLY = replace(DISK, writable=False)
 DOCKERS_SHM = replace(IN_DOCKER, shm_total_bytes=64 * MIB, shm_free_bytes=64 * MIB)
 GATED_HUB = HubAnswer(endpoint="https://hub", offline=False, repositories={"acme/big": GATED})
 WITH_PLAN = [
@@ -417,6 +428,8 @@ WITH_PLAN = [
     ("gpu-peer-access", box(GPU, SECOND, links=(LINK,), planned=split(2)), "warning", "slowly (chat)"),
     ("disk-room", box(disks=(DISK,), planned=split(1, 60 * GIB)), "blocking", "60 GiB of weights are to be fetched"),
     ("disk-room", box(disks=(DISK,), planned=split(1, 40 * GIB)), "ok", "50 GiB of 100 GiB free"),
+    ("disk-writable", box(disks=(READ_ONLY,), planned=split(1, GIB)), "blocking", "for weights cannot be written"),
+    ("disk-writable", box(disks=(READ_ONLY,), planned=split(1, 0)), "info", "nothing is to be fetched into it"),
     ("hub-access", box(hub=GATED_HUB, planned=split(1, GIB)), "blocking", "is gated"),
     ("hub-access", box(hub=GATED_HUB, planned=split(1, 0)), "warning", "its weights are here already"),
 ]
@@ -455,6 +468,13 @@ def test_what_is_unknown_is_neither_good_nor_bad() -> None:
     said = {finding.check for finding in examine(box(bare, host=nothing, disks=(DISK,)))}
     unknown = {"shm-size", "open-files", "processes", "init-process", "gpu-power", "gpu-xid", "gpu-memory-held"}
     assert not said & (unknown | {"gpu-memory-errors", "disk-writable", "disk-storage", "cuda-init", "plan"})
+
+
+def test_where_hidden_devices_may_be_cards_or_slices_the_number_of_a_slice_is_not_called_good() -> None:
+    third = replace(SLICE, mig=replace(A_SLICE, index=2))
+    said = {finding.check for finding in examine(visible("MIG-0", third, hidden=3))}
+    assert "gpu-mig" not in said
+    assert "gpu-mig" in {finding.check for finding in examine(visible("MIG-0", third))}
 
 
 def test_the_worst_comes_first_and_the_rest_keeps_its_order() -> None:

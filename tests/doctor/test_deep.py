@@ -81,9 +81,17 @@ CASES = {
         replace(deep(CudaProof(torch="2.13.0", hang="initialising CUDA")), all_reduce=None),
         [("cuda-engine", "blocking", "PyTorch 2.13.0 hangs while initialising CUDA")],
     ),
+    "engines of ours hold the memory": (
+        replace(deep(CudaProof(torch="2.13.0", error="OutOfMemoryError: CUDA out of memory.")), all_reduce=None),
+        [("cuda-engine", "warning", "PyTorch 2.13.0 of the engine cannot use the GPUs: ")],
+    ),
     "a disk so slow that torch was never imported": (
         replace(deep(CudaProof(cut=True)), all_reduce=None),
         [("cuda-engine", "warning", "PyTorch was still being imported")],
+    ),
+    "eight GPUs that wake up slowly": (
+        replace(deep(replace(WORKS, computing=("GPU-0",), copies=(), cut=True)), all_reduce=None),
+        [("cuda-engine", "warning", "PyTorch 2.13.0+cu130 has computed on 1 of 2 GPUs and copied between 0 pairs")],
     ),
     "one GPU is missing": (
         replace(deep(replace(WORKS, device_count=1, copies=())), all_reduce=None),
@@ -121,10 +129,10 @@ CASES = {
         ),
         [
             ("cuda-engine", "ok", ""),
-            ("peer-copies", "blocking", "what GPU 0 copies to GPU 3"),
+            ("peer-copies", "warning", "what GPU 0 copies to GPU 3"),
             (
                 "all-reduce",
-                "blocking",
+                "warning",
                 "an all-reduce between GPU 0 and GPU 3 does not work (with nothing set: hangs; NCCL_P2P",
             ),
         ],

@@ -1,5 +1,7 @@
 """The checks of the GPUs, run for real with a torch that is scripted: every way in which a box can be sick."""
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ import psutil
 import pytest
 
 from selfhost.engines import gpu_proof
+from selfhost.engines.check_process import Check, Ending, listen
 from selfhost.engines.gpu_answers import Outcome, PeerCopy
 from selfhost.engines.gpu_proof import all_reduce, check_cuda
 from selfhost.hardware.inventory import Gpu
@@ -77,6 +80,13 @@ def test_what_hangs_is_named_and_ended(torch_python, soon: float, question: str,
     found = check_cuda(torch_python(hang=question), GPUS, deadline=soon)
     assert (found.works, found.hang, found.error) == (False, told, None)
     assert not _left_over()
+
+
+def test_many_answers_may_take_longer_than_one() -> None:
+    program = "import time\nfor n in range(5): print('{}', flush=True); time.sleep(0.6)"
+    child = Check([sys.executable, "-c", program], os.environ)
+    assert listen([child], 2.0, time.monotonic() + 60) is Ending.DONE  # the whole takes 3 s
+    assert len(child.answers) == 5
 
 
 def test_a_torch_that_does_not_even_load_is_ended_at_the_deadline(torch_python) -> None:

@@ -68,6 +68,10 @@ TREES = {
          "sys/fs/cgroup/unified/b/cpu.max": "50000 100000"},
         Limits(cpu_cores=0.5, memory_total_bytes=GIB),
     ),
+    "a line that is none of the kernel's": (
+        {"proc/self/cgroup": "what is this\n\n0::/b", "sys/fs/cgroup/b/pids.max": "100"},
+        Limits(processes=100),
+    ),
 }  # fmt: skip
 
 

@@ -1,8 +1,10 @@
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from selfhost.hardware import disks
 from selfhost.hardware.disks import read_disks
 from selfhost.hardware.inventory import Storage
 from selfhost.hardware.mounts import Mount, mount_of, parse_mountinfo, storage_of
@@ -65,9 +67,10 @@ def test_storage_is_told_from_the_filesystem_and_from_whose_root_it_is(
 
 def test_the_disk_under_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/dev/shm")
-    inner, shared = read_disks(
+    (inner, shared), silent = read_disks(
         [("engines", tmp_path / "not" / "yet"), ("runtime", tmp_path / "link/sub")], root=Path("/"), container=None
     )
+    assert silent == ()
     assert (inner.purpose, inner.path, inner.writable) == ("engines", str(tmp_path / "not" / "yet"), True)
     assert 0 <= inner.free_bytes <= inner.total_bytes
     assert tmp_path.is_relative_to(inner.mount or "nowhere")
@@ -75,6 +78,23 @@ def test_the_disk_under_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None
 
 
 def test_without_a_table_of_mounts_the_room_is_known_all_the_same(tmp_path: Path) -> None:  # as on macOS
-    (disk,) = read_disks([("state", tmp_path)], root=tmp_path, container=None)
+    (disk,) = read_disks([("state", tmp_path)], root=tmp_path, container=None).found
     assert (disk.mount, disk.filesystem, disk.storage) == (None, None, None)
     assert disk.total_bytes == os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize
+
+
+def test_a_disk_whose_server_is_gone_keeps_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, back = tmp_path / "gone", threading.Event()
+    gone.mkdir()
+    real = os.statvfs
+
+    def statvfs(path: Path) -> os.statvfs_result:
+        if path == gone:
+            back.wait()
+        return real(path)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    monkeypatch.setattr(disks, "ANSWER_SECONDS", 0.2)
+    (found,), silent = read_disks([("weights", gone), ("state", tmp_path)], root=tmp_path, container=None)
+    back.set()
+    assert (found.purpose, silent) == ("state", (str(gone),))

@@ -3,6 +3,7 @@ import resource
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from selfhost.hardware.cgroup import Limits
@@ -54,6 +55,22 @@ def test_this_machine_reads_as_it_is(tmp_path: Path) -> None:
     assert 0 < found.memory_available_bytes <= found.memory_total_bytes
     assert found.root is (os.geteuid() == 0)
     assert found.limits.open_files == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+@pytest.mark.parametrize(("uid", "expected"), [(0, None), (1000, 100)])
+def test_the_users_limit_of_processes_does_not_hold_root(tmp_path: Path, monkeypatch, uid: int, expected) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+    assert read_host(tmp_path, {}).limits.processes == expected
+
+
+def test_memory_is_known_where_a_sandbox_hides_the_table_of_it(tmp_path: Path, monkeypatch) -> None:
+    def hidden() -> None:
+        raise FileNotFoundError("/proc/meminfo")
+
+    monkeypatch.setattr(psutil, "virtual_memory", hidden)
+    found = read_host(tmp_path, {})
+    assert 0 < found.memory_available_bytes <= found.memory_total_bytes
 
 
 def test_where_there_is_no_proc_and_no_dev_much_is_unknown_and_nothing_fails(tmp_path: Path) -> None:  # as on macOS

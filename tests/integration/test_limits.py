@@ -26,7 +26,8 @@ def within(box, monkeypatch: pytest.MonkeyPatch) -> Box:
             return subprocess.run([*argv, *words], cwd=box.folder, capture_output=True, text=True, check=False)
 
         doctor = ask("doctor", "--json", "--timeout", "60")
-        found = {each["check"]: each for each in json.loads(doctor.stdout)["findings"] if each["severity"] != "ok"}
+        worst_last = json.loads(doctor.stdout)["findings"][::-1]
+        found = {each["check"]: each for each in worst_last if each["severity"] != "ok"}
         blocked = doctor.returncode == 4
         refused = ask("up", "--detach") if blocked else None
         assert refused is None or refused.returncode == 4

@@ -92,9 +92,7 @@ def doctor(
     if as_json:
         output.json_document({"findings": [asdict(finding) for finding in findings], "counts": _counts(findings)})
     elif not quiet:
-        _show(
-            findings, everything=everything, manifest=facts.manifest is not None or facts.manifest_problem is not None
-        )
+        _show(findings, facts, everything=everything)
     if bundle:
         files = bundles.write(bundle, findings, facts, text)
         if not quiet:
@@ -134,7 +132,7 @@ def _counts(findings: Sequence[Finding]) -> dict[str, int]:
     return {severity.value: counted[severity] for severity in Severity}
 
 
-def _show(findings: Sequence[Finding], *, everything: bool, manifest: bool) -> None:
+def _show(findings: Sequence[Finding], facts: Facts, *, everything: bool) -> None:
     counts = _counts(findings)
     for finding in findings:
         if everything or finding.severity is not Severity.OK:
@@ -142,11 +140,14 @@ def _show(findings: Sequence[Finding], *, everything: bool, manifest: bool) -> N
     if counts["ok"] and not everything:
         more = "" if counts["ok"] == len(findings) else "the other "
         output.labelled(Severity.OK.ljust(LABEL_WIDTH), COLOURS[Severity.OK], f"{more}{counts['ok']} checks")
-    subject = "this box" if manifest else "this box (no models.yaml here)"
+    asked = facts.manifest is not None or facts.manifest_problem is not None
+    subject = "this box" if asked else "this box (no models.yaml here)"
+    warnings = f", with {_number(counts['warning'], 'warning')}" if counts["warning"] else ""
     if counts["blocking"]:
         output.say(f"\n{subject} will not serve: {_number(counts['blocking'], 'thing')} to fix first")
+    elif asked and not facts.deployments:
+        output.say(f"\n{subject} could serve{warnings}; whether the manifest fits it is not known: selfhost plan")
     else:
-        warnings = f", with {_number(counts['warning'], 'warning')}" if counts["warning"] else ""
         output.say(f"\n{subject} will serve{warnings}")
 
 

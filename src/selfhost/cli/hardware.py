@@ -32,6 +32,8 @@ def gpus(*, as_json: bool) -> None:
     for gpu in inventory.unusable_gpus if inventory.gpus else ():  # where none works, the problem says it
         output.warn(f"left out: {gpu.cause}")
         output.hint(gpu.hint)
+    for folder in inventory.silent_disks:
+        output.warn(f"the disk of {folder} does not answer")
     if inventory.hidden_gpu_count and inventory.gpus:
         output.warn(f"CUDA_VISIBLE_DEVICES hides {inventory.hidden_gpu_count} more")
     if inventory.problem:

@@ -78,12 +78,14 @@ def _redaction(environ: Mapping[str, str], manifest_text: str | None) -> Redacti
         with suppress(OSError):
             secrets |= set(file.read_text(errors="replace").split())
     with suppress(OSError):
-        secrets |= set((Path.home() / ".netrc").read_text(errors="replace").split()) - _NETRC_WORDS
+        secrets |= set((paths.user_home() / ".netrc").read_text(errors="replace").split()) - _NETRC_WORDS
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a uid without a name
         user = ""
-    return redaction(environ, more_secrets=secrets, home=str(Path.home()), user=user, machine=socket.gethostname())
+    return redaction(
+        environ, more_secrets=secrets, home=str(paths.user_home()), user=user, machine=socket.gethostname()
+    )
 
 
 _NETRC_WORDS = {"machine", "login", "password", "account", "default", "macdef"}

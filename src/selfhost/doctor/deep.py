@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from selfhost.doctor.facts import AllReduce, Deep, Facts, NotLooked
 from selfhost.doctor.finding import Verdict, blocking, fine, warning
@@ -16,40 +17,64 @@ _IOMMU = (
 )
 
 
-def copies_of(facts: Facts) -> Deep | None:
+class Copies(NamedTuple):
+    """The copies between GPUs."""
+
+    deep: Deep
+    needed: bool  # a model of the plan is split over GPUs
+
+
+class Added(NamedTuple):
+    """The all-reduces."""
+
+    found: AllReduce
+    needed: bool  # likewise
+
+
+def copies_of(facts: Facts) -> Copies | None:
     """What `peer_copies` is about."""
-    return facts.deep if isinstance(facts.deep, Deep) and facts.deep.cuda.copies else None
+    return Copies(facts.deep, _split(facts)) if isinstance(facts.deep, Deep) and facts.deep.cuda.copies else None
 
 
-def all_reduce_of(facts: Facts) -> AllReduce | NotLooked | None:
+def all_reduce_of(facts: Facts) -> Added | NotLooked | None:
     """What `all_reduce` is about."""
-    return facts.deep.all_reduce if isinstance(facts.deep, Deep) else None
+    found = facts.deep.all_reduce if isinstance(facts.deep, Deep) else None
+    return Added(found, _split(facts)) if isinstance(found, AllReduce) else found
 
 
 def engine_cuda(deep: Deep) -> Iterator[Verdict]:
     """CUDA in the engine's environment: NVML works where libcuda, or torch's build of CUDA, does not."""
     proof, count = deep.cuda, len(deep.gpus)
     built = f"PyTorch {proof.torch}" if proof.torch else "PyTorch"
-    if proof.cut:
+    if proof.cut and proof.torch:
+        yield warning(
+            f"{built} has computed on {len(proof.computing)} of {count} GPUs and copied between {len(proof.copies)} "
+            "pairs when the time was over: try again on a box that does less, with persistence mode",
+            fix="sudo nvidia-smi -pm 1",
+        )
+    elif proof.cut:
         yield warning(f"{built} was still being imported: the disk of the engine is slow, and so will its starts be")
     elif proof.hang:
         yield blocking(f"{built} hangs while {proof.hang}", fix=_DRIVER_LOG)
     elif proof.error:
         sentence, fix = _explain(proof.error)
-        yield blocking(f"{built} of the engine cannot use the GPUs: {sentence}", fix=fix)
+        # no word about CUDA: engines of ours, or somebody else, hold the memory
+        say = warning if "out of memory" in proof.error else blocking
+        yield say(f"{built} of the engine cannot use the GPUs: {sentence}", fix=fix)
     elif (proof.device_count or 0) < count:
         yield blocking(f"{built} of the engine sees {proof.device_count} of {count} GPUs", fix="nvidia-smi -L")
     else:
         yield fine(f"{built} of the engine computes on {count} GPU{'s' if count > 1 else ''} with CUDA {proof.cuda}")
 
 
-def peer_copies(deep: Deep) -> Iterator[Verdict]:
+def peer_copies(copies: Copies) -> Iterator[Verdict]:
     """Copies from each GPU into each other one."""
+    deep = copies.deep
     labels = {gpu.uuid: gpu.label for gpu in deep.gpus}
     avoided = isinstance(deep.all_reduce, AllReduce) and deep.all_reduce.worked is not None
     for copy in deep.cuda.copies:
         if not copy.intact:
-            yield (warning if avoided else blocking)(
+            yield (blocking if copies.needed and not avoided else warning)(
                 f"what GPU {labels[copy.first]} copies to GPU {labels[copy.second]} arrives as something else: peer "
                 "access between them is broken",
                 fix=_IOMMU,
@@ -58,8 +83,9 @@ def peer_copies(deep: Deep) -> Iterator[Verdict]:
         yield fine(f"all {len(deep.cuda.copies)} copies between two GPUs arrive intact, {_directly(deep.cuda.copies)}")
 
 
-def all_reduce(found: AllReduce) -> Iterator[Verdict]:
+def all_reduce(added: Added) -> Iterator[Verdict]:
     """Whether NCCL works between the two GPUs that are farthest apart, and how."""
+    found = added.found
     first, second = (gpu.label for gpu in found.pair)
     failed = [trial for trial in found.trials if trial.outcome in {Outcome.ERROR, Outcome.HANG}]
     worked = found.worked
@@ -68,7 +94,7 @@ def all_reduce(found: AllReduce) -> Iterator[Verdict]:
         yield warning(f"{where} was not finished in the time that there was; try again, on a box that does less")
     elif worked is None:
         ends = "; ".join(f"{_named(trial.settings)}: {_how(trial)}" for trial in failed)
-        yield blocking(
+        yield (blocking if added.needed else warning)(
             f"{where} does not work ({ends}). A model split over GPUs will not start; tensor_parallel_size: 1 will",
             fix=_IOMMU,
         )
@@ -81,6 +107,10 @@ def all_reduce(found: AllReduce) -> Iterator[Verdict]:
         )
     else:
         yield fine(f"{where} works, at {_speed(worked)}")
+
+
+def _split(facts: Facts) -> bool:
+    return any(each.tensor_parallel_size > 1 for each in facts.deployments)
 
 
 def _explain(error: str) -> tuple[str, str | None]:

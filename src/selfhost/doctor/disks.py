@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import groupby
+from shlex import quote
 
 from selfhost.doctor.facts import Facts
 from selfhost.doctor.finding import Verdict, blocking, fine, note, warning
@@ -57,21 +58,40 @@ def storage(inventory: Inventory) -> Iterator[Verdict]:
         if kind in _GONE and lasting:
             lost = "; ".join(_LOSS[disk.purpose] for disk in lasting)
             yield warning(
-                f"{_listed(lasting)} lie on {where}, which is {_GONE[Storage(kind)]}: {lost}",
+                f"{_lie(lasting)} on {where}, which is {_GONE[Storage(kind)]}: {lost}",
                 fix="; ".join(f"export {_VARIABLES[disk.purpose]}=/PERSISTENT/{disk.purpose}" for disk in lasting),
             )
         elif kind == Storage.NETWORK:
             yield from _on_network(disks, where)
         else:
-            yield fine(f"{_listed(disks)} lie on {where} ({kind})")
+            yield fine(f"{_lie(disks)} on {where} ({kind})")
 
 
-def writable(inventory: Inventory) -> Iterator[Verdict]:
-    """Whether this user may write there at all."""
-    for disk in inventory.disks:
-        if disk.writable is False:
-            yield blocking(f"{disk.path} for {disk.purpose} cannot be written", fix=_elsewhere(disk))
-    if inventory.disks and all(disk.writable for disk in inventory.disks):
+def answering(inventory: Inventory) -> Iterator[Verdict]:
+    """Whether every disk answers: whoever asks one whose server is gone waits for as long as it is."""
+    for folder in inventory.silent_disks:
+        yield warning(
+            f"the disk of {folder} does not answer: whatever reads or writes there may hang",
+            fix=f"timeout 5 df -h {quote(folder)}; mount | grep -e nfs -e cifs -e fuse",
+        )
+    if inventory.disks and not inventory.silent_disks:
+        yield fine("every disk answers")
+
+
+def writable(facts: Facts) -> Iterator[Verdict]:
+    """Whether this user may write there at all; weights that are all there are only read."""
+    missing = None if facts.missing_weights is None else sum(facts.missing_weights.values())
+    for disk in facts.inventory.disks:
+        if disk.writable is not False:
+            continue
+        sentence = f"{disk.path} for {disk.purpose} cannot be written"
+        if disk.purpose == "weights" and missing == 0:
+            yield note(f"{sentence}, and nothing is to be fetched into it")
+        else:
+            # without a plan nobody knows whether anything is to be fetched
+            say = warning if disk.purpose == "weights" and missing is None else blocking
+            yield say(sentence, fix=_elsewhere(disk))
+    if facts.inventory.disks and all(disk.writable for disk in facts.inventory.disks):
         yield fine("every folder that selfhost writes to can be written")
 
 
@@ -94,11 +114,12 @@ def _on_network(disks: list[Disk], where: str) -> Iterator[Verdict]:
         fix = f"export {_VARIABLES[disk.purpose]}=/LOCAL/{disk.purpose}"
         match disk.purpose:
             case "runtime":
-                yield blocking(
-                    f"runtime files lie on {where}, a network filesystem: sockets and locks fail there", fix=fix
+                # not certain: gVisor and Kata containers have roots of 9p and virtiofs, and sockets work there
+                yield warning(
+                    f"runtime files lie on {where}, a network filesystem: sockets and locks may fail there", fix=fix
                 )
             case "state" | "engines":
-                yield warning(f"{disk.purpose} lie on {where}, a network filesystem: locks may fail there", fix=fix)
+                yield warning(f"{_lie([disk])} on {where}, a network filesystem: locks may fail there", fix=fix)
             case _:
                 yield note(f"weights lie on {where}, a network filesystem: engines start slower")
 
@@ -108,9 +129,11 @@ def _kind(disk: Disk) -> tuple[str, str]:
     return disk.storage or "", filesystem
 
 
-def _listed(disks: list[Disk]) -> str:
+def _lie(disks: list[Disk]) -> str:
     names = ["runtime files" if disk.purpose == "runtime" else disk.purpose for disk in disks]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    if len(names) == 1:
+        return f"{names[0]} {'lies' if names[0] == 'state' else 'lie'}"
+    return f"{', '.join(names[:-1])} and {names[-1]} lie"
 
 
 def _elsewhere(disk: Disk) -> str:

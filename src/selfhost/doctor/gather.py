@@ -55,6 +55,7 @@ def gather(
     manifest = asked.manifest if asked else None
     inventory = Background(lambda: detect(silence_seconds=NVML_SECONDS, environ=environ))
     statuses = Background(_statuses)
+    recorded = Background(_recorded)
     planned = Background(lambda: look_children.plan(asked.plan_command, patience, environ)) if asked else None
     repositories = _repositories(manifest, nvidia=nvidia) if manifest else ()
     hub = Background(lambda: look_children.hub(repositories, patience, environ))
@@ -64,9 +65,10 @@ def gather(
     leftovers = Background(look_files.leftovers)
     answered = statuses.result(until)
     running = {} if isinstance(answered, NotLooked) else answered
-    ours = {pid for name in paths.manifests() for pid in look_network.pids_of(name)}
-    ours |= {status.pid for status in running.values()}
+    found = recorded.result(until)
+    ours = {status.pid for status in running.values()} | (set() if isinstance(found, NotLooked) else found)
     listeners = Background(lambda: look_network.listeners(ours))
+    port = Background(lambda: _port(manifest, running)) if manifest else None
     machine = inventory.result(until + 1)  # it has its own deadline, and says better what hangs
     if isinstance(machine, NotLooked):
         raise SelfhostError(f"this machine could not be looked at: {machine.cause}", hint="selfhost gpus")
@@ -82,7 +84,7 @@ def gather(
         cuda=cuda.result(until) if cuda else None,
         engine_problems=needs.result(until + NEEDS_SECONDS),
         engines=engines.result(until),
-        port=_port(manifest, running) if manifest else None,
+        port=port.result(until) if port else None,
         listeners=listeners.result(until),
         hub=hub.result(until),
         private_files=files.result(until),
@@ -142,6 +144,11 @@ def _repositories(manifest: Manifest, *, nvidia: bool) -> tuple[str, ...]:
         if repo:
             found.append(f"{repo}@{model.revision}")
     return tuple(dict.fromkeys(found))
+
+
+def _recorded() -> set[int]:
+    """The processes that selfhost started for this user and that still run."""
+    return {pid for name in paths.manifests() for pid in look_network.pids_of(name)}
 
 
 def _statuses() -> dict[str, ManagerStatus]:

@@ -100,7 +100,8 @@ def mig_numbers(inventory: Inventory) -> Iterator[Verdict]:
     """
     slices = [gpu for gpu in inventory.gpus if gpu.mig]
     known = {gpu.index for gpu in inventory.gpus} | {gpu.index for gpu in inventory.unusable_gpus}
-    cards = max(known, default=-1) + 1 + inventory.hidden_gpu_count
+    least = max(known, default=-1) + 1
+    cards = least + inventory.hidden_gpu_count  # at most: MIG devices that are hidden count there, too
     lost = [gpu for gpu in slices if gpu.mig and gpu.mig.index >= cards]
     if lost:
         safe = ",".join(gpu.uuid for gpu in inventory.gpus if gpu not in lost)
@@ -110,8 +111,8 @@ def mig_numbers(inventory: Inventory) -> Iterator[Verdict]:
             f"{'is 1' if cards == 1 else f'are {cards}'}",
             fix=f"export CUDA_VISIBLE_DEVICES={safe}" if safe else None,
         )
-    elif slices:
-        yield fine(f"engines can start on all {len(slices)} MIG devices")
+    elif slices and all(gpu.mig and gpu.mig.index < least for gpu in slices):
+        yield fine(f"engines can start on {_count(tuple(slices))}")
 
 
 def visibility(facts: Facts) -> Iterator[Verdict]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from selfhost.doctor.facts import Facts
 from selfhost.doctor.finding import Verdict, blocking, fine, note, warning
+from selfhost.hardware.container import PERSISTENT
 from selfhost.units import GIB, MIB, format_bytes
 
 SHM = "/dev/shm"  # noqa: S108 (where POSIX shared memory is)
@@ -74,7 +75,7 @@ def processes(facts: Facts) -> Iterator[Verdict]:
     if limit is None:
         return
     sentence = f"there may be {limit:,} processes and threads; an engine has hundreds"
-    fix = "docker run --pids-limit=-1 ..." if facts.inventory.host.container else "ulimit -u 65536"
+    fix = "docker run --pids-limit=-1 ..." if _docker(facts) else "ulimit -u 65536"
     if limit < PROCESSES_LEAST:
         yield blocking(sentence, fix=fix)
     elif limit < PROCESSES_GOOD:
@@ -89,7 +90,7 @@ def locked_memory(facts: Facts) -> Iterator[Verdict]:
     if len(facts.inventory.gpus) > 1 and limit is not None and limit < RDMA_BYTES:
         yield note(
             f"a process may lock {format_bytes(limit)} of memory: too little for InfiniBand or RoCE between machines",
-            fix="docker run --ulimit memlock=-1 ..." if facts.inventory.host.container else "ulimit -l unlimited",
+            fix="docker run --ulimit memlock=-1 ..." if _docker(facts) else "ulimit -l unlimited",
         )
 
 
@@ -105,7 +106,7 @@ def memory(facts: Facts) -> Iterator[Verdict]:
         yield warning(
             f"{sentence}, and {engines} engine{'s' if engines > 1 else ''} take about "
             f"{format_bytes(engines * MEMORY_OF_ENGINE_BYTES)}: the kernel may kill them (exit by signal 9)",
-            fix="docker run --memory=32g ..." if host.container else "ps -eo rss,pid,comm --sort=-rss | head",
+            fix="docker run --memory=32g ..." if _docker(facts) else "ps -eo rss,pid,comm --sort=-rss | head",
         )
     else:
         yield fine(sentence)
@@ -119,7 +120,7 @@ def cores(facts: Facts) -> Iterator[Verdict]:
         yield warning(
             f"{_cores(host.cpu_count)} for {gpus} GPU{'s' if gpus > 1 else ''}: vLLM asks for {needed}, and with fewer "
             "the GPUs wait for the CPU",
-            fix=f"docker run --cpus={needed} ..." if host.container else None,
+            fix=f"docker run --cpus={needed} ..." if _docker(facts) else None,
         )
     else:
         yield fine(_cores(host.cpu_count))
@@ -128,7 +129,7 @@ def cores(facts: Facts) -> Iterator[Verdict]:
 def reaping(facts: Facts) -> Iterator[Verdict]:
     """Process 1 of a container should collect the processes that nobody waits for."""
     host = facts.inventory.host
-    if not host.container or host.init is None:
+    if not _docker(facts) or host.init is None:
         return
     if host.init in _INITS:
         yield fine(f"process 1 is {host.init}")
@@ -140,21 +141,25 @@ def reaping(facts: Facts) -> Iterator[Verdict]:
         )
 
 
+def _docker(facts: Facts) -> bool:
+    """Whether limits come from whoever started this container; WSL's and LXC's are set inside, as on a machine."""
+    container = facts.inventory.host.container
+    return container is not None and container not in PERSISTENT
+
+
 def _cores(count: int) -> str:
     return f"{count} core{'s' if count > 1 else ''}"
 
 
 def _larger_shm(facts: Facts) -> str:
-    match facts.inventory.host.container:
-        case None:
-            return f"sudo mount -o remount,size=8g {SHM}"
-        case "kubernetes":
-            return "kubectl explain pod.spec.volumes.emptyDir  # mount {medium: Memory, sizeLimit: 8Gi} on that path"
-        case _:
-            return "docker run --shm-size=8g ...  # in compose.yaml: shm_size: 8g"
+    if not _docker(facts):
+        return f"sudo mount -o remount,size=8g {SHM}"
+    if facts.inventory.host.container == "kubernetes":
+        return "kubectl explain pod.spec.volumes.emptyDir  # mount {medium: Memory, sizeLimit: 8Gi} on that path"
+    return "docker run --shm-size=8g ...  # in compose.yaml: shm_size: 8g"
 
 
 def _raise_limit(facts: Facts, name: str, option: str, value: int) -> str:
-    if facts.inventory.host.container:
+    if _docker(facts):
         return f"docker run --ulimit {name}={value} ..."
     return f"ulimit -{option} {value}  # if that is refused: `* hard {name} {value}` in /etc/security/limits.conf"

@@ -10,14 +10,23 @@ SHORTEST_NAME = 3  # likewise of a user and a machine
 
 _SECRET_NAME = re.compile(r"(?i)token|key|secret|passw|credential|auth|cookie")
 _PATTERNS = (
-    (re.compile(r"\b(?:hf_[A-Za-z0-9_]{8,}|sk-[A-Za-z0-9_-]{8,})"), HIDDEN),
+    # as their makers shape them: the Hub, hosted models and selfhost, GitHub, NVIDIA, AWS; JSON web tokens
+    (re.compile(r"\b(?:hf_[A-Za-z0-9_]{8,}|(?:sk|nvapi)-[A-Za-z0-9_-]{8,}|gh[a-z]_[A-Za-z0-9]{8,})"), HIDDEN),
+    (re.compile(r"\bA(?:KI|SI)A[A-Z0-9]{16}\b|\beyJ[\w-]+\.[\w-]+\.[\w-]+"), HIDDEN),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]+"), rf"\1 {HIDDEN}"),
-    (re.compile(r"(?<=://)[^\s/@'\"]+@"), f"{HIDDEN}@"),
+    (re.compile(r"(?<=://)[^\s/'\"]+@"), f"{HIDDEN}@"),
     (re.compile(r"(?i)([?&](?:[a-z-]*(?:token|key|signature|credential|sig))=)[^&\s\"']+"), rf"\1{HIDDEN}"),
     (
         re.compile(
-            r"(?i)((?:api[-_]?key|token|secret|password|signature|bearer|cookie|sha256)[\"']?\s*[=:]\s*[\"']?)(?!\$\{)[^\s\"',}]+"
+            r"(?i)((?:api[-_]?key|token|secret|password|signature|bearer|cookie|sha256)[\"']?\s*[=:]\s*[\[(]?[\"']?)"
+            r"(?!\$\{)[^\s\"',}\])]+"
         ),
+        rf"\1{HIDDEN}",
+    ),
+    # `key:` of an upstream in a manifest, and `--api-key` of a command line, in words or as a list of them
+    (re.compile(r"((?:^|[\s{,])key:\s*[\"']?)(?!\$\{)[^\s\"',}]+", re.MULTILINE), rf"\1{HIDDEN}"),
+    (
+        re.compile(r"(--[a-z-]*(?:api-key|token|secret|password)[\"']?,?\s+[\"']?)(?!-)[^\s\"',\]]+"),
         rf"\1{HIDDEN}",
     ),
     (re.compile(r"\b[0-9a-fA-F]{64}\b"), HIDDEN),

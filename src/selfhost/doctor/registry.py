@@ -70,7 +70,8 @@ CHECKS: tuple[Check, ...] = (  # type: ignore[type-arg] # each of another fact
     Check("host-memory", "the host's memory", _whole, host.memory),
     Check("cpu-cores", "the cores", _whole, host.cores),
     Check("init-process", "process 1 of a container", _whole, host.reaping),
-    Check("disk-writable", "whether folders can be written", lambda facts: facts.inventory, disks.writable, gate=True),
+    Check("disk-answers", "whether disks answer", lambda facts: facts.inventory, disks.answering, gate=True),
+    Check("disk-writable", "whether folders can be written", _whole, disks.writable, gate=True),
     Check("disk-room", "free bytes", _whole, disks.room, gate=True),
     Check("disk-inodes", "free inodes", lambda facts: facts.inventory, disks.inodes),
     Check(

@@ -30,4 +30,4 @@ def in_manifest(lines: tuple[int, ...]) -> Iterator[Verdict]:
             "${env:NAME} in its place, and make a new one",
         )
     else:
-        yield fine("the manifest holds no key in clear text")
+        yield fine("nothing in the manifest looks like a key or token")

@@ -92,9 +92,11 @@ class Ending(Enum):
 def listen(checks: Sequence[Check], seconds: float, deadline: float) -> Ending:
     """Hear `checks` to their end and leave nothing of them.
 
-    They have `seconds` from when all have given their first answer (that torch is imported), and not beyond `deadline`
-    on the monotonic clock. When one fails or dies, all end: the others would wait in vain.
+    From when all have given their first answer (that torch is imported) they have `seconds` for each next one, since
+    eight GPUs take longer than two; and not beyond `deadline` on the monotonic clock. When one fails or dies, all end:
+    the others would wait in vain.
     """
+    heard = 0
     import_end = min(deadline, time.monotonic() + IMPORT_SECONDS)
     full_end: float | None = None
     try:
@@ -102,8 +104,9 @@ def listen(checks: Sequence[Check], seconds: float, deadline: float) -> Ending:
             for check in checks:
                 selector.register(check.pipe, selectors.EVENT_READ, check)
             while selector.get_map():
-                if full_end is None and all(check.answers for check in checks):
-                    full_end = time.monotonic() + seconds
+                answers = sum(len(check.answers) for check in checks)
+                if answers > heard and all(check.answers for check in checks):
+                    heard, full_end = answers, time.monotonic() + seconds
                 left = (import_end if full_end is None else min(deadline, full_end)) - time.monotonic()
                 if left <= 0:
                     return Ending.HANG if full_end and full_end <= deadline else Ending.CUT

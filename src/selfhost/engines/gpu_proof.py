@@ -15,8 +15,8 @@ from selfhost.engines.gpu_answers import CudaProof, Outcome, PeerCopy, Trial
 from selfhost.hardware.inventory import Gpu
 from selfhost.planner.link_test import Settings
 
-CUDA_SECONDS = 15.0  # to initialise CUDA on all GPUs and to copy between all of them
-ALL_REDUCE_SECONDS = 12.0  # for two ranks to meet and to add up: seconds on a healthy box
+CUDA_SECONDS = 15.0  # to initialise CUDA, then to compute on each GPU, and to copy between every two
+ALL_REDUCE_SECONDS = 12.0  # for each of two ranks to meet the other and to add up: seconds on a healthy box
 
 _CUDA_CHECK = Path(__file__).with_name("cuda_check.py")
 _ALL_REDUCE_CHECK = Path(__file__).with_name("all_reduce_check.py")

@@ -59,7 +59,8 @@ def _groups(root: Path) -> Iterator[Path]:
 def _places(root: Path) -> dict[str, str]:
     places = {}
     for line in (_read(root / "proc/self/cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         places.update(dict.fromkeys(controllers.split(","), path))
     return places
 

@@ -52,7 +52,8 @@ def detect(
         ("state", paths.state_root()),
         ("runtime", paths.runtime_root()),
     )
-    return replace(inventory, disks=read_disks(places, root=root, container=host.container))
+    disks = read_disks(places, root=root, container=host.container)
+    return replace(inventory, disks=disks.found, silent_disks=disks.silent)
 
 
 def assemble(

@@ -1,26 +1,52 @@
 """The disks that engines, weights, state and sockets go to."""
 
 import os
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from selfhost.hardware.container import PERSISTENT
 from selfhost.hardware.inventory import Disk
 from selfhost.hardware.mounts import Mount, mount_of, parse_mountinfo, storage_of
 
+ANSWER_SECONDS = 0.8  # a local disk takes milliseconds, a network's that is there not much longer
 
-def read_disks(places: Iterable[tuple[str, Path]], *, root: Path, container: str | None) -> tuple[Disk, ...]:
+
+class Disks(NamedTuple):
+    """What was found out."""
+
+    found: tuple[Disk, ...]
+    silent: tuple[str, ...]  # folders whose disk does not answer
+
+
+def read_disks(places: Sequence[tuple[str, Path]], *, root: Path, container: str | None) -> Disks:
     """The disk under each (purpose, folder); the folder need not exist yet. One that cannot be asked is left out.
 
-    `root` holds the /proc with the table of mounts, which only Linux has; `container` is `Host.container`.
+    `root` holds the /proc with the table of mounts, which only Linux has; `container` is `Host.container`. Each is
+    asked in a thread of its own: the kernel keeps whoever asks about a network filesystem whose server is gone.
     """
     try:
         mounts = list(parse_mountinfo((root / "proc/self/mountinfo").read_text(errors="replace")))
     except OSError:
         mounts = []
     in_container = container is not None and container not in PERSISTENT
-    found = (_read(purpose, folder, mounts, in_container=in_container) for purpose, folder in places)
-    return tuple(disk for disk in found if disk)
+    answers: dict[int, Disk | None] = {}
+
+    def ask(number: int, purpose: str, folder: Path) -> None:
+        answers[number] = _read(purpose, folder, mounts, in_container=in_container)
+
+    threads = [threading.Thread(target=ask, args=(number, *place), daemon=True) for number, place in enumerate(places)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + ANSWER_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return Disks(
+        found=tuple(disk for _, disk in sorted(answers.copy().items()) if disk),
+        silent=tuple(str(folder) for number, (_, folder) in enumerate(places) if threads[number].is_alive()),
+    )
 
 
 def _read(purpose: str, folder: Path, mounts: list[Mount], *, in_container: bool) -> Disk | None:

@@ -42,7 +42,8 @@ def read_host(root: Path, environ: Mapping[str, str]) -> Host:
         limits=KernelLimits(
             open_files=_hard_limit(resource.RLIMIT_NOFILE),
             locked_memory_bytes=_hard_limit(resource.RLIMIT_MEMLOCK),
-            processes=_hard_limit(resource.RLIMIT_NPROC),
+            # the kernel does not hold root to it (fork(2))
+            processes=_hard_limit(resource.RLIMIT_NPROC) if os.geteuid() else None,
         ),
     )
     return limit(machine, read_limits(root))
@@ -56,7 +57,13 @@ def read_memory(root: Path) -> HostMemory:
         return HostMemory(
             total_bytes=int(kibibytes["MemTotal"]) * KIB, available_bytes=int(kibibytes["MemAvailable"]) * KIB
         )
-    memory = psutil.virtual_memory()
+    try:
+        memory = psutil.virtual_memory()
+    except (OSError, KeyError):  # it reads /proc/meminfo too, which a sandbox may hide
+        page = os.sysconf("SC_PAGE_SIZE")
+        return HostMemory(
+            total_bytes=os.sysconf("SC_PHYS_PAGES") * page, available_bytes=os.sysconf("SC_AVPHYS_PAGES") * page
+        )
     return HostMemory(total_bytes=memory.total, available_bytes=memory.available)
 
 
