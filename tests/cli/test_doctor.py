@@ -267,3 +267,9 @@ def _is_query(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return process.environ().get("SELFHOST_HOME") == os.environ["SELFHOST_HOME"] and process.status() != "zombie"
     return False
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300"])
+def test_a_timeout_that_is_no_time_is_a_wrong_use(selfhost, seconds: str) -> None:
+    ran = selfhost("doctor", "--timeout", seconds)
+    assert (ran.code, "--timeout" in ran.stderr) == (2, True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from selfhost.hardware.container import PERSISTENT
 from selfhost.hardware.inventory import Disk
+from selfhost.hardware.kernel_file import read_text
 from selfhost.hardware.mounts import Mount, mount_of, parse_mountinfo, storage_of
 
 
@@ -14,10 +15,7 @@ def read_disks(places: Iterable[tuple[str, Path]], *, root: Path, container: str
 
     `root` holds the /proc with the table of mounts, which only Linux has; `container` is `Host.container`.
     """
-    try:
-        mounts = list(parse_mountinfo((root / "proc/self/mountinfo").read_text(errors="replace")))
-    except OSError:
-        mounts = []
+    mounts = list(parse_mountinfo(read_text(root / "proc/self/mountinfo") or ""))
     in_container = container is not None and container not in PERSISTENT
     found = (_read(purpose, folder, mounts, in_container=in_container) for purpose, folder in places)
     return tuple(disk for disk in found if disk)
