@@ -57,9 +57,16 @@ def hub_token_file() -> Path:
 
 
 def manifests() -> tuple[str, ...]:
-    """The names of the manifests that have durable state on this machine."""
-    root = state_dir("")
-    return tuple(sorted(path.name for path in root.iterdir() if path.is_dir())) if root.is_dir() else ()
+    """The names of the manifests that have durable state on this machine; raises `SelfhostError`."""
+    root = state_root()
+    try:
+        return tuple(sorted(path.name for path in root.iterdir() if path.is_dir()))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        raise SelfhostError(
+            f"cannot look into {root}: {error.strerror}", hint="set SELFHOST_STATE to a directory that you can read"
+        ) from error
 
 
 def make_private(path: Path) -> Path:
@@ -120,6 +127,16 @@ def _refuse_foreign(path: Path, *, writable_is_fine: bool = False) -> os.stat_re
     return found
 
 
+def user_home() -> Path:
+    """The home folder of this user; raises `SelfhostError` when nothing tells it."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise SelfhostError(
+            "this user has no home folder: HOME is not set, and the system does not know the user", hint="set HOME"
+        ) from error
+
+
 def _from_env(variable: str) -> Path | None:
     value = os.environ.get(variable)
     try:
@@ -129,4 +146,4 @@ def _from_env(variable: str) -> Path | None:
 
 
 def _xdg(variable: str, default: str) -> Path:
-    return _from_env(variable) or Path.home() / default
+    return _from_env(variable) or user_home() / default

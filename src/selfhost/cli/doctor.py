@@ -168,7 +168,7 @@ def _show_finding(finding: Finding) -> None:
 
 
 def _wrapped(text: str) -> list[str]:
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():  # None: it is closed
         return [text]
     columns = min(WIDEST, max(NARROWEST, shutil.get_terminal_size().columns))
     return textwrap.wrap(text, columns - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)

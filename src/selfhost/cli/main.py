@@ -120,7 +120,9 @@ def run(args: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         output.say("interrupted")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # `selfhost ps | head -1`: the reader has seen enough
+    except SystemExit as error:  # `selfhost ps | head -1`: the reader has seen enough; click makes a 1 of it
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
         output.drop_standard_output()
         return ExitCode.OK
     except Exception as error:  # noqa: BLE001 (the boundary: a defect of ours still ends in a sentence)

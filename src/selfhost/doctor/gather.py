@@ -54,7 +54,7 @@ def gather(
     nvidia = _nvidia_seen(environ)
     manifest = asked.manifest if asked else None
     inventory = Background(lambda: detect(silence_seconds=NVML_SECONDS, environ=environ))
-    statuses = Background(_statuses)
+    own = Background(_own)
     planned = Background(lambda: look_children.plan(asked.plan_command, patience, environ)) if asked else None
     repositories = _repositories(manifest, nvidia=nvidia) if manifest else ()
     hub = Background(lambda: look_children.hub(repositories, patience, environ))
@@ -62,10 +62,8 @@ def gather(
     files = Background(look_files.private_files)
     engines = Background(look_files.engines)
     leftovers = Background(look_files.leftovers)
-    answered = statuses.result(until)
-    running = {} if isinstance(answered, NotLooked) else answered
-    ours = {pid for name in paths.manifests() for pid in look_network.pids_of(name)}
-    ours |= {status.pid for status in running.values()}
+    answered = own.result(until)
+    running, ours = ({}, set[int]()) if isinstance(answered, NotLooked) else answered
     listeners = Background(lambda: look_network.listeners(ours))
     machine = inventory.result(until + 1)  # it has its own deadline, and says better what hangs
     if isinstance(machine, NotLooked):
@@ -142,6 +140,13 @@ def _repositories(manifest: Manifest, *, nvidia: bool) -> tuple[str, ...]:
         if repo:
             found.append(f"{repo}@{model.revision}")
     return tuple(dict.fromkeys(found))
+
+
+def _own() -> tuple[dict[str, ManagerStatus], set[int]]:
+    """The managers of this user, and all processes that selfhost started."""
+    running = _statuses()
+    recorded = {pid for name in paths.manifests() for pid in look_network.pids_of(name)}
+    return running, recorded | {status.pid for status in running.values()}
 
 
 def _statuses() -> dict[str, ManagerStatus]:

@@ -25,7 +25,7 @@ def private_files() -> tuple[PrivateFile, ...]:
     candidates = [
         (token, "the Hub token"),
         (token.with_name("stored_tokens"), "the Hub tokens"),
-        (Path.home() / ".netrc", "passwords"),
+        (paths.user_home() / ".netrc", "passwords"),
     ]
     for name in paths.manifests():
         folder = paths.state_dir(name)
