@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from selfhost.control_characters import visible
+from selfhost.columns import align
+from selfhost.control_characters import in_one_line, visible
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,8 @@ def test_what_a_terminal_would_obey_is_shown(text: str, shown: str) -> None:
 def test_json_stays_the_same_json() -> None:
     text = "".join(map(chr, [*range(0x300), *range(0x2000, 0x2100), 0xD800]))
     assert json.loads(visible(json.dumps(text, ensure_ascii=False, indent=2))) == text
+
+
+def test_a_cell_of_a_table_is_no_second_line() -> None:
+    assert in_one_line("a\tb\nerror: \x1bc") == r"a\u0009b\u000aerror: \u001bc"
+    assert align([("NAME", "X"), ("a\nb", "y")]) == ["NAME      X", r"a\u000ab  y"]

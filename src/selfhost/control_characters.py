@@ -9,4 +9,13 @@ CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\
 
 def visible(text: str) -> str:
     r"""`text` with every control character as `\u001b`, which is right in JSON, too."""
-    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return CONTROL.sub(_escape, text)
+
+
+def in_one_line(text: str) -> str:
+    """`visible` with tabs and newlines made visible too: what a stranger named must not look like lines of ours."""
+    return re.sub(r"[\t\n]", _escape, visible(text))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"

@@ -67,9 +67,16 @@ def hub_token_file() -> Path:
 
 
 def manifests() -> tuple[str, ...]:
-    """The names of the manifests that have durable state on this machine."""
-    root = state_dir("")
-    return tuple(sorted(path.name for path in root.iterdir() if path.is_dir())) if root.is_dir() else ()
+    """The names of the manifests that have durable state on this machine; raises `SelfhostError`."""
+    root = state_root()
+    try:
+        return tuple(sorted(path.name for path in root.iterdir() if path.is_dir()))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        raise SelfhostError(
+            f"cannot look into {root}: {error.strerror}", hint="set SELFHOST_STATE to a directory that you can read"
+        ) from error
 
 
 def make_private(path: Path) -> Path:

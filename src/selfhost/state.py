@@ -6,10 +6,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from selfhost import atomic, paths
+from selfhost import atomic, paths, regular_file
 from selfhost.errors import SelfhostError
 
 FORMAT_VERSION = 1
+LARGEST_BYTES = 1024**2  # of a record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ def _path(manifest: str, name: str) -> Path:
 def _read(path: Path) -> RunRecord:
     hint = f"if nothing of it runs any more, remove {path}"
     try:
-        record = _records.validate_json(path.read_bytes())
+        record = _records.validate_json(regular_file.read(path, limit=LARGEST_BYTES))
     except OSError as error:
         raise SelfhostError(f"cannot read the record {path}: {error.strerror}", hint=hint) from error
     except ValidationError as error:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -273,3 +274,66 @@ def _is_query(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return process.environ().get("SELFHOST_HOME") == os.environ["SELFHOST_HOME"] and process.status() != "zombie"
     return False
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300"])
+def test_a_timeout_that_is_no_time_is_a_wrong_use(selfhost, seconds: str) -> None:
+    ran = selfhost("doctor", "--timeout", seconds)
+    assert (ran.code, "--timeout" in ran.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("ends", ["exit(0);", 'puts("[1]"); exit(0);', "abort();"])
+def test_a_libcuda_that_ends_its_process_is_no_defect_of_ours(nvml, examine, tmp_path, monkeypatch, ends: str) -> None:
+    nvml("l4")
+    source = tmp_path / "cuda.c"
+    source.write_text(f"#include <stdio.h>\n#include <stdlib.h>\nint cuInit(unsigned flags) {{ {ends} return 0; }}\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path), prepend=":")
+    code, findings = examine()
+    assert (code, findings["cuda-init"]["severity"]) == (0, "info")
+    assert "a child process ended with" in findings["cuda-init"]["sentence"]
+
+
+@pytest.mark.usefixtures("sandbox")  # skips where there are no namespaces
+@pytest.mark.parametrize("home", [None, "/nowhere"])
+def test_a_user_without_a_home_gets_a_sentence(isolated: Path, home: str | None) -> None:
+    without = ["HOME", "SELFHOST_HOME", "SELFHOST_STATE"]
+    argv = [
+        "env",
+        *(f"-u{name}" for name in without),
+        *([f"HOME={home}"] if home else []),
+        sys.executable,
+        "-m",
+        "selfhost",
+    ]
+    for verb in (["gpus"], ["doctor"], ["engine", "list"]):
+        become = ["unshare", "--user", "--map-user=4242", "--map-group=4242", "--"]
+        ran = subprocess.run([*become, *argv, *verb], cwd=isolated, capture_output=True, text=True, check=False)
+        assert ran.returncode == (0 if home else 1), ran.stderr
+        assert bool(home) or "this user has no home folder: HOME is not set" in ran.stderr
+
+
+def test_state_that_cannot_be_looked_into_or_waits_is_told(examine, isolated: Path, monkeypatch) -> None:
+    running = isolated / "state/box/running"
+    running.mkdir(parents=True)
+    os.mkfifo(running / "chat-0.json")
+    _, findings = examine()
+    assert "chat-0.json: it is a named pipe, not a file" in findings["crashed-runs"]["sentence"]
+    monkeypatch.setenv("SELFHOST_STATE", f"/{'x' * 300}")
+    _, findings = examine()
+    assert "File name too long" in findings["crashed-runs"]["sentence"]
+
+
+def test_with_standard_output_closed_the_exit_code_still_says_it(isolated: Path) -> None:
+    argv = ["sh", "-c", f"exec {sys.executable} -m selfhost doctor --all >&-"]
+    ran = subprocess.run(argv, cwd=isolated, capture_output=True, text=True, check=False)
+    assert (ran.returncode, "internal error" in ran.stderr) == (0, False), ran.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(isolated: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [sys.executable, "-m", "selfhost", "doctor", "--list"]
+    ran = subprocess.run(argv, cwd=isolated, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (0, "")

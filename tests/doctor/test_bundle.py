@@ -1,5 +1,7 @@
 """What leaves a machine in a bundle: everything that helps, and no secret."""
 
+import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -103,6 +105,37 @@ def test_a_bundle_has_a_name_that_says_what_it_is(program) -> None:
     ran = program("doctor", "--bundle", "report.txt")
     assert ran.code == 1
     assert "end it with .tar.gz or .zip" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"cause": "pa\\"ss/w\\\\ord é1 was refused"}',
+        "GET /x?q=pa%22ss%2Fw%5Cord%20%C3%A91",
+        "python -m vllm serve m --api-key short1 --port 1",
+        "['serve', '--api-key', 'short1', '--port', '1']",
+        "proxy http://me:pw@short1@proxy.example:8080/",
+    ],
+)
+def test_a_secret_is_known_however_it_is_written(text: str) -> None:
+    how = redaction({"MY_PASSWORD": 'pa"ss/w\\ord é1'}, more_secrets=[], home="/root", user="root", machine="g")
+    redacted = how.apply(text)
+    assert "[redacted]" in redacted
+    assert not {"ord", "%C3%A91", "short1"} & set(re.split(r"[^\w%]|%20|%5C", redacted)), redacted
+
+
+def test_files_that_are_pipes_keep_no_bundle_waiting(program, isolated: Path, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (
+        "hf_home/token",
+        "home/engines/vllm-0.32.0-cpu/packages.txt",
+        "home/engines/vllm-0.32.0-cpu/engine.json",
+    ):
+        (isolated / path).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(isolated / path)
+    os.mkfifo(tmp_path / ".netrc")
+    ran = program("doctor", "--bundle", "report.zip")
+    assert (ran.code, "findings.json" in read(tmp_path / "report.zip")) == (0, True), ran.stderr
 
 
 def test_what_is_no_secret_stays_readable() -> None:

@@ -1,7 +1,9 @@
 """The indexes are asked as uv asks them: through the configured proxy, with the configured certificates."""
 
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -91,3 +93,24 @@ def test_nobody_is_asked_where_the_configuration_says_so(index, environ: dict[st
 def test_certificates_that_cannot_be_read_are_named() -> None:
     with pytest.raises(SelfhostError, match=r"SSL_CERT_FILE=/nowhere/ca\.pem cannot be read: No such file"):
         ask({"SSL_CERT_FILE": "/nowhere/ca.pem"})
+
+
+def test_a_proxy_that_does_not_speak_http_is_a_problem_like_others(index) -> None:
+    index.unreachable()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def chat() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.sendall(b"\x1b[31mnot http\r\n\r\n")
+                        connection.shutdown(socket.SHUT_WR)
+                        connection.recv(65536)
+
+        threading.Thread(target=chat, daemon=True).start()
+        found = ask({"ALL_PROXY": f"http://127.0.0.1:{server.getsockname()[1]}"})
+    assert [problem.partition(" (")[0] for problem in found.problems] == [
+        "vLLM's own cpu index: does not answer",
+        "PyTorch's cpu index: does not answer",
+    ]

@@ -127,3 +127,25 @@ def test_a_torch_for_something_else_is_noticed_before_it_is_downloaded(
     packages = f"tilelang==0.1.12 \\\n    --hash=sha256:00\ntorch=={torch} \\\n    --hash=sha256:00\n"
     assert sources.wrong_torch(packages, Variant(variant)) == wrong
     assert sources.wrong_torch("torchaudio==2.11.0\n", Variant(variant)) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url https://elsewhere.example/simple",
+        "  --index-url=https://elsewhere.example/simple",
+        "-e .",
+        "-r other.txt",
+        "--find-links /tmp",
+        "torch @ file:///tmp/torch-2.13.0-py3-none-any.whl",
+        "torch",
+        "torch>=2",
+        "./torch.whl",
+        "torch==2.13.0 --config-settings a=b",
+        "torch==${VERSION}",
+    ],
+)
+def test_a_list_names_packages_and_hashes_and_nothing_else(line: str) -> None:
+    listed = f"vllm==0.32.0+cpu \\\n    --hash=sha256:{'0' * 64}\n    # from https://wheels.example\n"
+    assert sources.foreign_line(f"# by hand\n\n{listed}uvicorn[standard]==1!2.0 # via vllm\n") is None
+    assert sources.foreign_line(f"{listed}{line}\n{listed}") == line

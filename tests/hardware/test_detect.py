@@ -274,6 +274,16 @@ def test_one_fact_that_fails_is_unknown_and_leaves_the_gpu_usable(nvml) -> None:
     assert (found.driver_version, found.cuda_version, found.problem) == (None, None, None)
 
 
+def test_bytes_that_are_no_text_cost_one_answer(nvml) -> None:
+    scenario = nvml("h100x8")
+    scenario.path.write_bytes(scenario.path.read_bytes().replace(b"name=NVIDIA", b"name=\xff", 1))
+    found = detect()
+    assert (len(found.gpus), found.gpus[0].name) == (8, None)
+    scenario.path.write_bytes(scenario.path.read_bytes().replace(b"uuid=GPU-", b"uuid=\xff", 1))
+    found = detect()
+    assert (len(found.gpus), [gpu.index for gpu in found.unusable_gpus]) == (7, [0])
+
+
 # scenario: (usable GPUs, words about the first one that is not, the problem)
 HANGS = {
     "hang": ([], "GPU 0 does not answer: the driver hangs when asked to open it", "GPU 0 does not answer"),

@@ -38,6 +38,7 @@ def heard(*lines: dict) -> NvmlAnswer:
     ("stdout", "cause"),
     [
         ("", "the NVIDIA driver's library failed: no answer"),
+        ("[" * 100_000, "the NVIDIA driver's library failed: no answer"),
         ("chat\n[]\n", "the NVIDIA driver's library failed: no answer"),
         ('{"question": "init"}\n', "the NVIDIA driver did not answer within 2.5 s"),
         (
@@ -131,3 +132,15 @@ def test_nvlinks_of_a_pair_are_those_between_them_or_to_switches(ends, connected
     (joined,) = answer.links
     assert (joined.first, joined.second, joined.pci_path, joined.peer_access) == ("GPU-0", "GPU-1", "SYS", False)
     assert joined.nvlink_count == count
+
+
+def test_a_gpu_without_a_uuid_is_left_out_since_no_engine_could_be_shown_it() -> None:
+    found, there = heard(*driver(2), *gpu(0, uuid=""), *gpu(1)).gpus
+    assert isinstance(found, UnusableGpu)
+    assert isinstance(there, Gpu)
+
+
+def test_what_is_no_pci_address_equals_no_other() -> None:
+    (found,) = heard(*driver(1), *gpu(0, pci_bus_id="zz:yy")).gpus
+    assert isinstance(found, Gpu)
+    assert found.pci_bus_id == "zz:yy"

@@ -22,6 +22,9 @@ GPUS = [
         ("0,7,1", [0]),  # an invalid entry hides the later ones
         ("0,2,-1,1", [0, 2]),
         ("0,,1", [0]),
+        ("002", [2]),
+        ("9" * 5000, []),  # more digits than int() takes
+        ("\u0662", []),  # a digit, and none that CUDA knows
         ("0,0", []),  # named twice: nothing at all
         ("3", [3]),
         ("GPU-bb33", [2]),

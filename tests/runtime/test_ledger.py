@@ -102,6 +102,8 @@ def test_what_may_still_run_counts_when_its_record_is_damaged(us) -> None:
     [
         (lambda path: path.write_text("{"), "it is damaged"),
         (lambda path: path.write_text("[]"), "it is damaged"),
+        (lambda path: path.write_text("[" * 100_000), "it is damaged"),
+        (lambda path: path.write_text(path.read_text().replace('bytes":', 'bytes":-')), "it is damaged"),
         (lambda path: path.write_text('{"format_version": 1}'), "it is damaged"),
         (lambda path: path.write_text('{"format_version": 2}'), "it has format 2, and this selfhost knows 1"),
         (lambda path: path.write_bytes(b" " * (1 << 21)), "larger than"),

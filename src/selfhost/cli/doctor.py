@@ -1,5 +1,6 @@
 """`selfhost doctor`: whether this box will serve, and what to fix."""
 
+import math
 import os
 import shutil
 import sys
@@ -30,6 +31,7 @@ COLOURS: Mapping[Severity, str] = {
     Severity.OK: "green",
 }
 LABEL_WIDTH = max(map(len, Severity)) + 2
+LONGEST_SECONDS = 600.0
 NARROWEST, WIDEST = 60, 120
 
 
@@ -53,7 +55,7 @@ NARROWEST, WIDEST = 60, 120
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=LOOK_SECONDS),
+    type=click.FloatRange(min=LOOK_SECONDS, max=LONGEST_SECONDS),
     default=LOOK_SECONDS,
     show_default=True,
     help="Seconds for the plan and the Hub to answer; a slow machine may need more.",
@@ -81,6 +83,8 @@ def doctor(
 
     Without a manifest the box alone is looked at. Ends with 4 when something blocks; warnings change nothing.
     """
+    if math.isnan(timeout):  # which is in every range
+        raise click.UsageError("--timeout takes a number of seconds")
     if as_list:
         output.table(("id", "looks at"), [(check.id, check.title) for check in CHECKS])
         return ExitCode.OK
@@ -165,7 +169,7 @@ def _show_finding(finding: Finding) -> None:
 
 
 def _wrapped(text: str) -> list[str]:
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():  # None: it is closed
         return [text]
     columns = min(WIDEST, max(NARROWEST, shutil.get_terminal_size().columns))
     return textwrap.wrap(text, columns - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from io import StringIO
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -80,6 +80,14 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"No such command '{args[0]}'.{did_you_mean}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; one whose reader has seen enough (`selfhost ps | head -1`) did well: click exits with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            output.drop_standard_output()
+            return ExitCode.OK
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs with their short helps."""
         del ctx
@@ -120,9 +128,6 @@ def run(args: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         output.say("interrupted")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # `selfhost ps | head -1`: the reader has seen enough
-        output.drop_standard_output()
-        return ExitCode.OK
     except Exception as error:  # noqa: BLE001 (the boundary: a defect of ours still ends in a sentence)
         output.error(
             SelfhostError(

@@ -16,16 +16,17 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
-from selfhost import __version__, paths
+from selfhost import __version__, paths, regular_file
 from selfhost.doctor.facts import Facts, Planned
 from selfhost.doctor.finding import Finding
 from selfhost.doctor.redact import Redaction, allowed, redaction
 from selfhost.engines import environment
 from selfhost.errors import SelfhostError
 from selfhost.runtime.control import plan_codec
-from selfhost.units import KIB
+from selfhost.units import KIB, MIB
 
 TAIL_BYTES = 64 * KIB  # of each log
+LARGEST_BYTES = 4 * MIB  # of a file that goes in, or is searched for secrets, whole
 LOGS = 40  # the latest
 REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -46,8 +47,10 @@ def write(path: Path, findings: Sequence[Finding], facts: Facts, manifest_text: 
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(_zipped(files) if path.suffix == ".zip" else _tarred(files))
-    except OSError as error:
-        path.unlink()
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):  # Ctrl-C
+            raise
         raise SelfhostError(f"cannot write {path}: {error.strerror}", hint="name a file on another disk") from error
     return files
 
@@ -76,9 +79,9 @@ def _redaction(environ: Mapping[str, str], manifest_text: str | None) -> Redacti
     secrets = {environ.get(name, "") for name in referred}
     for file in (paths.hub_token_file(), paths.hub_token_file().with_name("stored_tokens")):
         with suppress(OSError):
-            secrets |= set(file.read_text(errors="replace").split())
+            secrets |= set(_text(file).split())
     with suppress(OSError):
-        secrets |= set((paths.user_home() / ".netrc").read_text(errors="replace").split()) - _NETRC_WORDS
+        secrets |= set(_text(paths.user_home() / ".netrc").split()) - _NETRC_WORDS
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a uid without a name
@@ -101,7 +104,7 @@ def _logs() -> Iterator[tuple[str, str]]:
                 if path.is_file():
                     found.append((path.stat().st_mtime, f"logs/{name}/{path.relative_to(folder)}", path))
     for _, label, path in sorted(found, reverse=True)[:LOGS]:
-        with suppress(OSError), path.open("rb") as file:
+        with suppress(OSError), regular_file.opened(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             # Half a line could be half a secret, which nothing recognises.
             whole = file.tell() == 0
@@ -112,7 +115,11 @@ def _logs() -> Iterator[tuple[str, str]]:
 def _packages() -> Iterator[tuple[str, str]]:
     for directory in environment.directories():
         with suppress(OSError):
-            yield f"engines/{directory.name}/packages.txt", (directory / "packages.txt").read_text(errors="replace")
+            yield f"engines/{directory.name}/packages.txt", _text(directory / "packages.txt")
+
+
+def _text(path: Path) -> str:
+    return regular_file.read(path, limit=LARGEST_BYTES).decode(errors="replace")
 
 
 def _hashes_kept(how: Redaction, text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from selfhost.doctor.facts import Facts
 from selfhost.doctor.finding import Verdict, blocking, fine, note, warning
-from selfhost.hardware.container import PERSISTENT
+from selfhost.hardware.inventory import PERSISTENT
 from selfhost.units import GIB, MIB, format_bytes
 
 SHM = "/dev/shm"  # noqa: S108 (where POSIX shared memory is)

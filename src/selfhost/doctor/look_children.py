@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 from selfhost.doctor import child
 from selfhost.doctor.facts import CudaAnswer, HubAnswer, NotLooked, Planned, Problem
@@ -13,6 +15,8 @@ from selfhost.units import format_duration
 from selfhost.weights import missing_bytes
 
 PLAN_GRACE_SECONDS = 0.4  # to end its own question to NVML: `communicate` waits 0.25 s after SIGINT
+
+_NO_ANSWER = "a child process ended without an answer"
 
 _MODULE = (sys.executable, "-P", "-m")
 
@@ -26,7 +30,8 @@ def cuda(seconds: float, environ: Mapping[str, str]) -> CudaAnswer | NotLooked:
         return CudaAnswer(code=None, seconds=seconds)
     if ended.code:
         return NotLooked(cause=_last_words(ended))
-    return CudaAnswer(**json.loads(ended.stdout.splitlines()[-1]))
+    document = _document(ended)
+    return CudaAnswer(**document) if document else NotLooked(cause=_NO_ANSWER)
 
 
 def hub(repositories: Sequence[str], seconds: float, environ: Mapping[str, str]) -> HubAnswer | NotLooked:
@@ -38,7 +43,9 @@ def hub(repositories: Sequence[str], seconds: float, environ: Mapping[str, str])
         return NotLooked(cause=f"the Hub did not answer within {format_duration(seconds)}")
     if ended.code:
         return NotLooked(cause=_last_words(ended))
-    document = json.loads(ended.stdout.splitlines()[-1])
+    document = _document(ended)
+    if not document:
+        return NotLooked(cause=_NO_ANSWER)
     asked = document.get("repositories") or dict.fromkeys(text.partition("@")[0] for text in repositories)
     return HubAnswer(
         endpoint=document["endpoint"],
@@ -67,6 +74,16 @@ def plan(argv: Sequence[str], seconds: float, environ: Mapping[str, str]) -> Pla
     return Planned(
         plan=made, missing_weights={label: missing_bytes(checkpoint) for label, checkpoint in checkpoints.items()}
     )
+
+
+def _document(ended: child.Ended) -> dict[str, Any] | None:
+    """The last line of JSON: what is loaded into the child may talk, and may end it, too."""
+    for line in reversed(ended.stdout.splitlines()):
+        with suppress(ValueError, RecursionError):
+            document = json.loads(line)
+            if isinstance(document, dict):
+                return document
+    return None
 
 
 def _last_words(ended: child.Ended) -> str:

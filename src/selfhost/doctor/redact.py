@@ -1,5 +1,6 @@
 """Text that may leave this machine: no secret in it, and nothing that names its user. Pure."""
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ _PATTERNS = (
     (re.compile(r"\b(?:hf_[A-Za-z0-9_]{8,}|(?:sk|nvapi)-[A-Za-z0-9_-]{8,}|gh[a-z]_[A-Za-z0-9]{8,})"), HIDDEN),
     (re.compile(r"\bA(?:KI|SI)A[A-Z0-9]{16}\b|\beyJ[\w-]+\.[\w-]+\.[\w-]+"), HIDDEN),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]+"), rf"\1 {HIDDEN}"),
-    (re.compile(r"(?<=://)[^\s/'\"]+@"), f"{HIDDEN}@"),
+    (re.compile(r"(?<=://)[^\s/'\"]+@"), f"{HIDDEN}@"),  # up to the last one: a password may hold one, too
+    (re.compile(r"(?i)(--[a-z-]*(?:key|token|secret|password)[\"']?,?\s+[\"']?)(?!-)[^\s\"',\]]+"), rf"\1{HIDDEN}"),
     (re.compile(r"(?i)([?&](?:[a-z-]*(?:token|key|signature|credential|sig))=)[^&\s\"']+"), rf"\1{HIDDEN}"),
     (
         re.compile(
@@ -23,12 +25,8 @@ _PATTERNS = (
         ),
         rf"\1{HIDDEN}",
     ),
-    # `key:` of an upstream in a manifest, and `--api-key` of a command line, in words or as a list of them
+    # `key:` of an upstream in a manifest
     (re.compile(r"((?:^|[\s{,])key:\s*[\"']?)(?!\$\{)[^\s\"',}]+", re.MULTILINE), rf"\1{HIDDEN}"),
-    (
-        re.compile(r"(--[a-z-]*(?:api-key|token|secret|password)[\"']?,?\s+[\"']?)(?!-)[^\s\"',\]]+"),
-        rf"\1{HIDDEN}",
-    ),
     (re.compile(r"\b[0-9a-fA-F]{64}\b"), HIDDEN),
 )
 
@@ -61,17 +59,32 @@ class Redaction:
 def redaction(
     environ: Mapping[str, str], *, more_secrets: Collection[str], home: str, user: str, machine: str
 ) -> Redaction:
-    """Take for a secret whatever a variable with a telling name holds, and `more_secrets`."""
-    values = {value for name, value in environ.items() if _SECRET_NAME.search(name)} | set(more_secrets)
+    """Take for a secret whatever a variable with a telling name holds, and `more_secrets`.
+
+    Also as JSON and URLs write them.
+    """
+    plain = {value for name, value in environ.items() if _SECRET_NAME.search(name)} | set(more_secrets)
+    values = {form for value in plain for form in (value, *_in_json(value), _percent_encoded(value))}
     names = {home: "~", user: "user", machine: "machine"}
-    plain = {"root", "user", "localhost", "machine"}  # they name nobody
+    nobody = {"root", "user", "localhost", "machine"}
     return Redaction(
         secrets=tuple(
             sorted(
                 (value for value in values if len(value) >= SHORTEST and not value.isdecimal()), key=len, reverse=True
             )
         ),
-        names={name: word for name, word in names.items() if len(name) >= SHORTEST_NAME and name not in plain},
+        names={name: word for name, word in names.items() if len(name) >= SHORTEST_NAME and name not in nobody},
+    )
+
+
+def _in_json(text: str) -> tuple[str, ...]:
+    return tuple(json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+
+
+def _percent_encoded(text: str) -> str:
+    """As a URL holds it (RFC 3986)."""
+    return re.sub(
+        r"[^A-Za-z0-9_.~-]", lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode(errors="replace")), text
     )
 
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfhost import atomic, paths
+from selfhost import atomic, paths, regular_file
 from selfhost.engines import arguments
 from selfhost.errors import SelfhostError
 
+LARGEST_BYTES = 1024**2  # of engine.json
 FORMAT_VERSION = 2  # of engine.json; 1 knew only builds for CPUs, and said `platform` for variant
 
 
@@ -63,8 +64,14 @@ def installed() -> tuple[EngineEnvironment, ...]:
 
 
 def directories() -> tuple[Path, ...]:
-    """Where environments are, whole or not."""
-    return tuple(sorted(_engines().glob("vllm-*")))
+    """Where environments are, whole or not; raises `SelfhostError`."""
+    try:
+        return tuple(sorted(_engines().glob("vllm-*")))
+    except OSError as error:
+        raise SelfhostError(
+            f"cannot look into {_engines()}: {error.strerror}",
+            hint="set SELFHOST_HOME to a directory that you can read",
+        ) from error
 
 
 def read(path: Path) -> EngineEnvironment | None:
@@ -73,9 +80,9 @@ def read(path: Path) -> EngineEnvironment | None:
     Raises `SelfhostError` when a newer selfhost wrote it.
     """
     try:
-        document = json.loads((path / "engine.json").read_bytes())
+        document = json.loads(regular_file.read(path / "engine.json", limit=LARGEST_BYTES))
         newer, home = document["format_version"] > FORMAT_VERSION, Path(document["directory"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     if newer:
         raise SelfhostError(

@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -91,5 +92,6 @@ def _problem(url: str, environ: Mapping[str, str]) -> str:
     except urllib.error.URLError as error:
         reason = error.reason
         return f"does not answer ({reason.strerror or reason if isinstance(reason, OSError) else reason})"
-    except (OSError, ValueError) as error:  # timed out while reading; a proxy that urllib cannot speak to
+    # timed out while reading; a proxy that urllib cannot speak to; one that does not speak HTTP
+    except (OSError, ValueError, HTTPException) as error:
         return f"does not answer ({error})"

@@ -3,12 +3,16 @@
 import sys
 from pathlib import Path
 
+from selfhost import regular_file
 from selfhost.engines import sources
 from selfhost.engines.build_steps import Steps, explain
 from selfhost.engines.network import Network
 from selfhost.engines.sources import Source
 from selfhost.errors import SelfhostError
 from selfhost.planner.plan import Variant
+from selfhost.units import MIB
+
+LARGEST_BYTES = 4 * MIB  # of a list; vLLM's has 200 packages in 400 KB
 
 
 def resolve(steps: Steps, version: str, network: Network) -> Source:
@@ -44,9 +48,13 @@ def take(steps: Steps, version: str, packages: Path, network: Network) -> Source
     """
     steps.start("resolving", f"as listed in {packages}")
     try:
-        text = packages.read_text()
+        text = regular_file.read(packages, limit=LARGEST_BYTES).decode()
     except (OSError, ValueError) as error:
         raise SelfhostError(f"cannot read {packages}: {error}", hint="name the packages.txt of a build") from error
+    if foreign := sources.foreign_line(text):
+        raise SelfhostError(
+            f"{packages} is no list of packages with their hashes: {foreign}", hint="name the packages.txt of a build"
+        )
     everywhere = Network(vllm_index=True, wheelhouse=network.wheelhouse)
     for source in sources.sources(version, steps.variant, everywhere):
         if f"\n{source.requirement} " in f"\n{text}":

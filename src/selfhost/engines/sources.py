@@ -13,6 +13,12 @@ from selfhost.planner.plan import Variant
 # (vllm/triton_utils: HAS_TRITON is False with and without it), so 1 of 3.2 GB and 273 of 640 MiB of download are saved.
 CPU_OVERRIDES = 'triton ; sys_platform == "never"\n'
 
+# A package with its version, one of its hashes, or a comment.
+_LISTED = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9.!+_-]+|\s+--hash=sha256:[0-9a-f]{64}|)"
+    r"(?:\s*\\|\s*#.*|\s*)"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -61,6 +67,14 @@ def wrong_torch(packages: str, variant: Variant) -> str | None:
     if variant == Variant.CU130 and not match[2]:
         return None
     return match[0].replace("==", " ")
+
+
+def foreign_line(packages: str) -> str | None:
+    """The first line that `resolve_command` does not write, None when there is none.
+
+    To uv a list is a program: it may name other indexes, other lists, and folders to install from.
+    """
+    return next((line for line in packages.splitlines() if not _LISTED.fullmatch(line)), None)
 
 
 def _of_ordinary_index(name: str, version: str, hashes: Mapping[str, str]) -> Source:

@@ -11,13 +11,14 @@ import tomllib
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from selfhost import atomic, versions
+from selfhost import atomic, regular_file, versions
 from selfhost.engines import network, sources
 from selfhost.engines.build_steps import FULL, Steps, environ_for_uv
 from selfhost.engines.resolve import resolve
@@ -27,6 +28,7 @@ from selfhost.progress import Progress, Report
 from selfhost.units import format_bytes
 
 FORMAT_VERSION = 1  # of wheelhouse.json
+LARGEST_BYTES = 1024**2  # of wheelhouse.json
 READ_SECONDS = 60  # for the next bytes of a download
 _CHUNK_BYTES = 1 << 20
 
@@ -87,11 +89,11 @@ def require(folder: Path, version: str, variant: Variant) -> Path:
     """
     again = _AGAIN.format(folder=folder, version=version, variant=variant)
     try:
-        document = json.loads((folder / "wheelhouse.json").read_bytes())
+        document = json.loads(regular_file.read(folder / "wheelhouse.json", limit=LARGEST_BYTES))
         wanted = {"vllm_version": version, "variant": variant, **_here()}
         found = {name: document[name] for name in wanted}
         missing = [name for name in document["wheels"] if not (folder / name).is_file()]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise SelfhostError(f"{folder} is no wheelhouse: {error}", hint=again) from error
     if found != wanted:
         raise BlockedError(
@@ -168,8 +170,8 @@ def _fetch_one(opener: urllib.request.OpenerDirector, wheel: Wheel, path: Path) 
                 hint="run the command again; what is whole is kept",
             )
         part.replace(path)
-    except OSError as error:
-        if error.errno in FULL:
+    except (OSError, ValueError, HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
             raise
         raise SelfhostError(
             f"{wheel.name} ({format_bytes(wheel.size_bytes or 0)}) cannot be downloaded: {error}",

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from selfhost.hardware.kernel_file import number, read_text
+
 # Where the hierarchies are mounted everywhere, and which line of /proc/self/cgroup says our place in them: "" is
 # version 2's line, the others are controllers of version 1. A machine has the first, or some of the others.
 _HIERARCHIES = (
@@ -58,9 +60,9 @@ def _groups(root: Path) -> Iterator[Path]:
 
 def _places(root: Path) -> dict[str, str]:
     places = {}
-    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
+        _, _, place = line.partition(":")
+        controllers, _, path = place.partition(":")
         places.update(dict.fromkeys(controllers.split(","), path))
     return places
 
@@ -83,27 +85,19 @@ def _memory_available(group: Path) -> int | None:
 
 def _page_cache(group: Path) -> int:
     """Bytes that count as used and that the kernel gives back when somebody needs them; tmpfs is not among them."""
-    stat = dict(line.split(maxsplit=1) for line in (_read(group / "memory.stat") or "").splitlines())
+    lines = (read_text(group / "memory.stat") or "").splitlines()
+    stat = {field: number(value) or 0 for field, _, value in (line.partition(" ") for line in lines)}
     # version 1 counts the groups below only in the fields with `total_`
-    return sum(int(stat.get(f"total_{field}", stat.get(field, 0))) for field in ("active_file", "inactive_file"))
+    return sum(stat.get(f"total_{field}", stat.get(field, 0)) for field in ("active_file", "inactive_file"))
 
 
 def _cores(group: Path) -> float | None:
-    quota, _, period = (_read(group / "cpu.max") or "").partition(" ")
+    quota, _, period = (read_text(group / "cpu.max") or "").partition(" ")
     if not quota:
-        quota, period = _read(group / "cpu.cfs_quota_us") or "", _read(group / "cpu.cfs_period_us") or ""
-    if not quota.isdecimal() or not period.isdecimal():  # "max", and -1 in version 1, are no quota
-        return None
-    return int(quota) / int(period)
+        quota, period = read_text(group / "cpu.cfs_quota_us") or "", read_text(group / "cpu.cfs_period_us") or ""
+    microseconds, of = number(quota), number(period)
+    return microseconds / of if microseconds is not None and of else None  # "max", and -1 in version 1, are no quota
 
 
 def _number(path: Path) -> int | None:
-    text = _read(path) or ""
-    return int(text) if text.isdecimal() else None
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return None
+    return number(read_text(path) or "")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from selfhost.hardware.kernel_file import read_text
+
 # Whoever starts containers on rented machines leaves these in the environment of what runs in them.
 _VARIABLES = (
     ("RUNPOD_POD_ID", "runpod"),
@@ -20,9 +22,6 @@ _GROUPS = (  # parts of the control group's name, which cgroup namespaces hide
     ("/lxc", "lxc"),
 )
 
-# These are kept like virtual machines: what is written to their root stays.
-PERSISTENT = ("lxc", "lxc-libvirt", "systemd-nspawn", "wsl")
-
 
 def read_container(root: Path, environ: Mapping[str, str]) -> str | None:
     """What kind of container this is; None where none was recognised."""
@@ -34,14 +33,7 @@ def read_container(root: Path, environ: Mapping[str, str]) -> str | None:
             return name
     if environ.get("container"):  # as systemd wants it (systemd.io/CONTAINER_INTERFACE): lxc, podman, oci, ...
         return environ["container"]
-    if named := _read(root / "run/systemd/container"):
+    if named := read_text(root / "run/systemd/container"):
         return named
-    groups = _read(root / "proc/1/cgroup")
+    groups = read_text(root / "proc/1/cgroup") or ""
     return next((name for part, name in _GROUPS if part in groups), None)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""

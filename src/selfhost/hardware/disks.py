@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from selfhost.hardware.container import PERSISTENT
-from selfhost.hardware.inventory import Disk
+from selfhost.hardware.inventory import PERSISTENT, Disk
+from selfhost.hardware.kernel_file import read_text
 from selfhost.hardware.mounts import Mount, mount_of, parse_mountinfo, storage_of
 
 ANSWER_SECONDS = 0.8  # a local disk takes milliseconds, a network's that is there not much longer
@@ -27,10 +27,7 @@ def read_disks(places: Sequence[tuple[str, Path]], *, root: Path, container: str
     `root` holds the /proc with the table of mounts, which only Linux has; `container` is `Host.container`. Each is
     asked in a thread of its own: the kernel keeps whoever asks about a network filesystem whose server is gone.
     """
-    try:
-        mounts = list(parse_mountinfo((root / "proc/self/mountinfo").read_text(errors="replace")))
-    except OSError:
-        mounts = []
+    mounts = list(parse_mountinfo(read_text(root / "proc/self/mountinfo") or ""))
     in_container = container is not None and container not in PERSISTENT
     answers: dict[int, Disk | None] = {}
 

@@ -12,6 +12,7 @@ import psutil
 from selfhost.hardware.cgroup import Limits, read_limits
 from selfhost.hardware.container import read_container
 from selfhost.hardware.inventory import Host, KernelLimits
+from selfhost.hardware.kernel_file import number, read_text
 from selfhost.units import KIB
 
 
@@ -36,7 +37,7 @@ def read_host(root: Path, environ: Mapping[str, str]) -> Host:
         shm_free_bytes=shm.f_bavail * shm.f_frsize if shm else None,
         numa_node_count=len(list((root / "sys/devices/system/node").glob("node[0-9]*"))) or None,
         kernel=os.uname().release,
-        init=_read(root / "proc/1/comm"),
+        init=read_text(root / "proc/1/comm"),
         container=read_container(root, environ),
         root=os.geteuid() == 0,
         limits=KernelLimits(
@@ -51,12 +52,13 @@ def read_host(root: Path, environ: Mapping[str, str]) -> Host:
 
 def read_memory(root: Path) -> HostMemory:
     """/proc/meminfo, or what psutil knows where there is none."""
-    lines = (_read(root / "proc/meminfo") or "").splitlines()
-    kibibytes = {key: rest.split()[0] for key, _, rest in (line.partition(":") for line in lines) if rest.split()}
-    if kibibytes.keys() >= {"MemTotal", "MemAvailable"}:
-        return HostMemory(
-            total_bytes=int(kibibytes["MemTotal"]) * KIB, available_bytes=int(kibibytes["MemAvailable"]) * KIB
-        )
+    lines = (read_text(root / "proc/meminfo") or "").splitlines()
+    kibibytes = {
+        key: number(rest.removesuffix("kB").strip()) for key, _, rest in (line.partition(":") for line in lines)
+    }
+    total, available = kibibytes.get("MemTotal"), kibibytes.get("MemAvailable")
+    if total is not None and available is not None:
+        return HostMemory(total_bytes=total * KIB, available_bytes=available * KIB)
     try:
         memory = psutil.virtual_memory()
     except (OSError, KeyError):  # it reads /proc/meminfo too, which a sandbox may hide
@@ -100,11 +102,4 @@ def _read_shm(root: Path) -> os.statvfs_result | None:
     try:
         return os.statvfs(root / "dev/shm")
     except OSError:  # not on macOS
-        return None
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
         return None

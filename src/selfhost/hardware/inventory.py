@@ -132,6 +132,10 @@ class Host:
     limits: KernelLimits = KernelLimits()
 
 
+# Containers that are kept like virtual machines: their limits are set inside, and what is written to their root stays.
+PERSISTENT = ("lxc", "lxc-libvirt", "systemd-nspawn", "wsl")
+
+
 class Storage(StrEnum):
     """How long what is written to a filesystem lives, and how far away it is."""
 

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
+from selfhost.hardware.kernel_file import read_text
+
 
 def is_jetson(root: Path) -> bool:
     """Whether this is one: by the board's device tree, or by the file that Jetson Linux (L4T) puts into every image."""
     if (root / "etc/nv_tegra_release").exists():
         return True
-    try:
-        compatible = (root / "proc/device-tree/compatible").read_bytes()
-    except OSError:
-        return False
-    return b"nvidia,tegra" in compatible  # "nvidia,p3737-0000+p3701-0005\0nvidia,tegra234\0"
+    compatible = read_text(root / "proc/device-tree/compatible") or ""
+    return "nvidia,tegra" in compatible  # "nvidia,p3737-0000+p3701-0005\0nvidia,tegra234\0"

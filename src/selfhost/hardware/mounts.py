@@ -39,7 +39,8 @@ def parse_mountinfo(text: str) -> Iterator[Mount]:
 
 def mount_of(folder: Path, mounts: list[Mount]) -> Mount | None:
     """The mount that `folder`, free of links, is on: the longest that leads to it, and of equals the one on top."""
-    leading = [mount for mount in mounts if folder.is_relative_to(mount.path)]
+    above = {str(folder), *map(str, folder.parents)}
+    leading = [mount for mount in mounts if mount.path in above]
     return max(reversed(leading), key=lambda mount: len(mount.path), default=None)
 
 

@@ -19,6 +19,7 @@ QUERY = (sys.executable, "-P", "-m", "selfhost.hardware.nvml_query")  # -P: no m
 
 SILENCE_SECONDS = 2.5  # after which a driver that said something is taken to hang
 START_SECONDS = 10.0  # until its first word: a busy machine starts a process slowly, and NVML has no part in it
+MOST_BYTES = 16 * 1024 * 1024  # of an answer: a hundred GPUs and all their pairs are 2 MB
 TOTAL_SECONDS = 30.0  # a driver without persistence mode wakes GPU after GPU, seconds each: that is no hang
 
 
@@ -81,7 +82,7 @@ def listen(
         with selectors.DefaultSelector() as open_pipes:
             for pipe in said:
                 open_pipes.register(pipe, selectors.EVENT_READ)
-            while open_pipes.get_map():
+            while open_pipes.get_map() and sum(map(len, said.values())) < MOST_BYTES:
                 patience = silence_seconds if said[output] else start_seconds
                 ready = open_pipes.select(min(patience, give_up - time.monotonic()))
                 if not ready:

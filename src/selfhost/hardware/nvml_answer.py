@@ -92,7 +92,7 @@ def _lines(stdout: str) -> Iterator[Mapping[str, Any]]:
     for text in stdout.splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(line, dict) and "question" in line:
             yield line
@@ -131,16 +131,22 @@ def _failure(index: int, said: _Said) -> Failure | None:
         return failures.hang_of_gpu(index, said.pending)
     fatal = next((error for error in said.errors.values() if error["code"] in _FATAL), None)
     # Without a handle nothing is known, and without its UUID no engine can be pinned to it.
-    refused = fatal or said.errors.get("handle") or said.errors.get("uuid")
+    refused = fatal or said.errors.get("handle") or _no_uuid(said.answers, said.errors)
     if said.answers.get("mig_mode"):
         refused = refused or said.errors.get("mig_devices")
     return failures.of_gpu(index, refused["code"], refused["text"]) if refused else None
 
 
+def _no_uuid(answers: Mapping[str, Any], errors: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Why nothing can be pinned to it: an engine that is shown "" sees no GPU at all."""
+    nameless = {"code": NvmlError.UNKNOWN, "text": ""} if answers.get("uuid") == "" else None
+    return errors.get("uuid") or nameless
+
+
 def _mig_device(index: int, card: _Said, facts: Mapping[str, Any]) -> Gpu | UnusableGpu:
     errors = facts["errors"]
     fatal = next((error for error in errors.values() if error["code"] in _FATAL), None)
-    if refused := fatal or errors.get("uuid"):
+    if refused := fatal or _no_uuid(facts, errors):
         failure = failures.of_gpu(index, refused["code"], refused["text"], mig=facts["index"])
         return _unusable(index, card, facts, failure)
     mig = MigDevice(

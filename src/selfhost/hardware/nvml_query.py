@@ -26,6 +26,9 @@ LIFETIME_SECONDS = 60
 # nvmlGpuP2PCapsIndex_t of nvml.h; nvidia-ml-py 13.615 has a tuple where the first one should be
 P2P_READ, P2P_WRITE, P2P_NVLINK = range(3)
 
+# What a question ends with where it has no answer: the library of a sick driver may give bytes that are no text.
+_NO_ANSWER = (pynvml.NVMLError, UnicodeDecodeError)
+
 _output = threading.Lock()
 
 
@@ -179,7 +182,7 @@ def _answers(questions: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     for question, ask in questions.items():
         try:
             answers[question] = ask()
-        except pynvml.NVMLError as error:
+        except _NO_ANSWER as error:
             errors[question] = _describe(error)
     return {**answers, "errors": errors}
 
@@ -189,7 +192,7 @@ def _asked(subject: Mapping[str, int], question: str, ask: Callable[[], Any]) ->
     _tell({**subject, "question": question})
     try:
         answer = ask()
-    except pynvml.NVMLError as error:
+    except _NO_ANSWER as error:
         _tell({**subject, "question": question, "error": _describe(error)})
         return None
     _tell({**subject, "question": question, "answer": answer})
@@ -197,7 +200,7 @@ def _asked(subject: Mapping[str, int], question: str, ask: Callable[[], Any]) ->
 
 
 def _describe(error: Any) -> dict[str, Any]:
-    return {"code": error.value, "text": str(error)}
+    return {"code": getattr(error, "value", pynvml.NVML_ERROR_UNKNOWN), "text": str(error)}
 
 
 def _no_json(_handle: object) -> None:

@@ -6,6 +6,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from selfhost.hardware.inventory import Accelerator
+from selfhost.hardware.kernel_file import read_text
 
 _DISPLAY, _PROCESSING = 0x03, 0x12  # base classes: GPUs of all kinds; everything else that only computes
 _DISPLAY_OTHER = 0x0380  # a GPU without a display: Intel's data-centre GPUs, but also an Intel processor's own
@@ -89,7 +90,7 @@ def _is_accelerator(function: PciFunction, processor_slots: set[str]) -> bool:
 
 def _read_function(path: Path) -> PciFunction | None:
     try:
-        class_code, vendor = (int((path / name).read_text(), 16) for name in ("class", "vendor"))
-    except (OSError, ValueError):  # unplugged while we look
+        class_code, vendor = (int(read_text(path / name) or "", 16) for name in ("class", "vendor"))
+    except ValueError:  # unplugged while we look
         return None
     return PciFunction(address=path.name, class_code=class_code, vendor=vendor)

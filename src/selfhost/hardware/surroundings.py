@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from selfhost.control_characters import in_one_line
 from selfhost.hardware.host import HostMemory, read_memory
 from selfhost.hardware.inventory import Gpu, GpuProcess, UnusableGpu
+from selfhost.hardware.kernel_file import number, read_text
 from selfhost.hardware.xids import read_xids
 
 # The namespace that the kernel starts with has this number (include/linux/proc_ns.h: PROC_PID_INIT_INO). Only there
@@ -67,11 +69,8 @@ def _numa_node(root: Path, address: str) -> int | None:
 
     Not nvmlDeviceGetNumaNodeId: that is the node which a Grace Hopper's own memory is, and no core belongs to it.
     """
-    try:
-        node = int((root / "sys/bus/pci/devices" / address / "numa_node").read_text())
-    except (OSError, ValueError):
-        return None
-    return node if node >= 0 else None  # -1: the firmware does not say, as on machines with one node
+    # -1: the firmware does not say, as on machines with one node
+    return number(read_text(root / "sys/bus/pci/devices" / address / "numa_node") or "")
 
 
 def _commands(root: Path, pids: set[int]) -> dict[int, str]:
@@ -80,10 +79,6 @@ def _commands(root: Path, pids: set[int]) -> dict[int, str]:
             return {}
     except OSError:
         return {}
-    found = {}
-    for pid in pids:
-        try:
-            found[pid] = (root / f"proc/{pid}/comm").read_text(errors="replace").strip()
-        except OSError:  # gone, or in a /proc that hides the processes of others
-            continue
-    return found
+    # None: gone, or in a /proc that hides the processes of others
+    names = {pid: read_text(root / f"proc/{pid}/comm") for pid in pids}
+    return {pid: in_one_line(name) for pid, name in names.items() if name}

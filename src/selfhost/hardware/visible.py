@@ -49,7 +49,7 @@ def ambiguous_order(gpus: Sequence[Gpu | UnusableGpu], visible_devices: str | No
 
 def _names(entry: str, gpu: Gpu | UnusableGpu) -> bool:
     if entry.isdecimal():
-        return gpu.index == int(entry)
+        return str(gpu.index) == (entry.lstrip("0") or "0")  # int() refuses thousands of digits
     mig = gpu.mig if isinstance(gpu, Gpu) else None
     if entry.startswith("GPU-"):
         return ((mig.parent_uuid if mig else gpu.uuid) or "").startswith(entry)

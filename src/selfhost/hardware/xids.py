@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from selfhost import regular_file
 from selfhost.hardware.pci_address import as_sysfs_writes
 
 # As in `NVRM: Xid (PCI:0000:1b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.`
-_XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F]+:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-9])?)\): (\d+)")
+_XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F]+:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-9])?)\): (\d{1,9})\b")
 # NVIDIA's "XID Errors" document, in few words; those that say something about the GPU or about a program on it.
 MEANINGS: Mapping[int, str] = {
     13: "error of a program",
@@ -31,7 +32,7 @@ MEANINGS: Mapping[int, str] = {
     120: "its firmware failed",
 }
 _BOOT = re.compile(r"kernel: (?:\[ *0\.0+\] )?Linux version ")
-_MOST_BYTES = 16 * 1024 * 1024  # of a log file, from its end: what is older has been seen before
+_MOST_BYTES = 16 * 1024 * 1024  # of the buffer; of a log file, from its end: what is older has been seen before
 
 
 def read_xids(root: Path) -> Mapping[str, tuple[int, ...]]:
@@ -63,9 +64,9 @@ def since_boot(log: str) -> str:
 def _kernel_buffer(root: Path) -> str:
     """The buffer as it is now: a read gives one record, or fails where one was overwritten meanwhile (EPIPE)."""
     descriptor = os.open(root / "dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-    records = []
+    records: list[bytes] = []
     try:
-        while True:
+        while sum(map(len, records)) < _MOST_BYTES:
             try:
                 record = os.read(descriptor, 65536)
             except BrokenPipeError:
@@ -81,6 +82,6 @@ def _kernel_buffer(root: Path) -> str:
 
 
 def _log_file(root: Path) -> str:
-    with (root / "var/log/kern.log").open("rb") as file:
+    with regular_file.opened(root / "var/log/kern.log") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _MOST_BYTES))
         return since_boot(file.read().decode(errors="replace"))

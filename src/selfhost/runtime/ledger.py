@@ -162,14 +162,17 @@ def _read(path: Path) -> ClaimsDocument:
     text = regular_file.read(path, limit=LARGEST_BYTES)
     try:
         version = json.loads(text)["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError("it is damaged") from error
     if version != FORMAT_VERSION:
         raise ValueError(f"it has format {version}, and this selfhost knows {FORMAT_VERSION}")
     try:
-        return _codec.validate_json(text)
+        document = _codec.validate_json(text)
     except ValidationError as error:
         raise ValueError("it is damaged") from error
+    if any(min(claim.bytes, claim.held_bytes) < 0 for claim in document.claims):
+        raise ValueError("it is damaged")  # it would make room that is not there
+    return document
 
 
 def _living(manifest: str, document: ClaimsDocument) -> tuple[Claim, ...]:
