@@ -294,9 +294,10 @@ def test_a_libcuda_that_ends_its_process_is_no_defect_of_ours(nvml, examine, tmp
     assert "a child process ended with" in findings["cuda-init"]["sentence"]
 
 
-@pytest.mark.usefixtures("sandbox")  # skips where there are no namespaces
 @pytest.mark.parametrize("home", [None, "/nowhere"])
 def test_a_user_without_a_home_gets_a_sentence(isolated: Path, home: str | None) -> None:
+    if subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine has no user namespaces")
     without = ["HOME", "SELFHOST_HOME", "SELFHOST_STATE"]
     argv = [
         "env",
@@ -310,7 +311,7 @@ def test_a_user_without_a_home_gets_a_sentence(isolated: Path, home: str | None)
         become = ["unshare", "--user", "--map-user=4242", "--map-group=4242", "--"]
         ran = subprocess.run([*become, *argv, *verb], cwd=isolated, capture_output=True, text=True, check=False)
         assert ran.returncode == (0 if home else 1), ran.stderr
-        assert bool(home) or "this user has no home folder: HOME is not set" in ran.stderr
+        assert bool(home) or "this user has no home directory" in ran.stderr
 
 
 def test_state_that_cannot_be_looked_into_or_waits_is_told(examine, isolated: Path, monkeypatch) -> None:

@@ -218,7 +218,7 @@ TABLE = [
         "/dev/shm has 64 MiB",
         "docker run --shm-size=8g",
     ),
-    ("open-files", host(limits=KernelLimits(open_files=256)), "blocking", "may open 256 files", "ulimit -n 65536"),
+    ("open-files", host(limits=KernelLimits(open_files=128)), "blocking", "may open 128 files", "ulimit -n 65536"),
     ("open-files", host(limits=KernelLimits(open_files=4096)), "warning", "about 2,048 requests", "ulimit -n 65536"),
     ("open-files", host(), "ok", "1,048,576 files", None),
     ("processes", host(limits=KernelLimits(processes=100)), "blocking", "100 processes", "ulimit -u"),

@@ -86,7 +86,7 @@ def test_a_home_that_cannot_be_written_blocks(within: Box, isolated: Path) -> No
     assert "Traceback" not in refused
 
 
-@pytest.mark.parametrize("limit, severity", [(256, "blocking"), (2000, "warning")])
+@pytest.mark.parametrize("limit, severity", [(200, "blocking"), (2000, "warning")])
 def test_few_open_files(within: Box, limit: int, severity: str) -> None:
     code, found, refused = within(f"ulimit -n {limit}")
     assert found["open-files"]["severity"] == severity

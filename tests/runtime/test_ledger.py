@@ -123,6 +123,16 @@ def test_claims_that_cannot_be_read_are_told_and_hide_no_others(us, spoil, words
     assert str(path) in problem
 
 
+def test_claims_count_where_the_kernel_does_not_tell_who_lives(us, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("left", us)
+
+    def hidden() -> str:
+        raise SelfhostError("the kernel does not tell when it booted")
+
+    monkeypatch.setattr(process, "boot_id", hidden)
+    assert [each.manifest for each in read_ledger().manifests] == ["left"]
+
+
 def test_what_others_could_have_written_is_not_read(us, tmp_path: Path) -> None:
     write("left", us)
     (paths.runtime_root() / "away").symlink_to(tmp_path)

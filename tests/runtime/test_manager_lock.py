@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import multiprocessing
 import os
 import time
@@ -31,6 +33,15 @@ async def test_a_manager_waits_for_a_clean_up_but_not_for_ever(monkeypatch: pyte
         await take("box")
     lock.release()
     (await take("box")).release()
+
+
+def test_a_disk_without_locks_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(SelfhostError, match=r"cannot lock anything in .*: No locks available"):
+        try_take("box")
 
 
 def test_a_clean_up_leaves_the_lock_to_its_holder() -> None:

@@ -20,8 +20,10 @@ from selfhost.cli.linux import require_linux
 from selfhost.cli.next_steps import say_next_steps
 from selfhost.cli.pipeline import Prepared, prepare
 from selfhost.cli.session import Outcome, Session
+from selfhost.doctor.background import Background
+from selfhost.doctor.facts import CudaAnswer, NotLooked
 from selfhost.doctor.gate import require_no_blocker
-from selfhost.doctor.gather import for_gate
+from selfhost.doctor.gather import begin_cuda, for_gate
 from selfhost.errors import ExitCode, SelfhostError
 from selfhost.planner.routing import ReplicaState
 from selfhost.planner.text import render_steps
@@ -52,8 +54,9 @@ def up(*, manifest_path: Path, as_json: bool, detach: bool, wait: bool, timeout:
     the manifest.
     """
     require_linux()
+    cuda = begin_cuda(os.environ)
     prepared = prepare(manifest_path)
-    _examine(prepared)
+    _examine(prepared, cuda)
     show = make_show(as_json=as_json)
     runs = prepared.status is not None and has_plan(prepared.client)
     if not runs and not detach and not wait:
@@ -74,9 +77,9 @@ def up(*, manifest_path: Path, as_json: bool, detach: bool, wait: bool, timeout:
     return _report(session.settle(show, timeout), prepared)
 
 
-def _examine(prepared: Prepared) -> None:
+def _examine(prepared: Prepared, cuda: Background[CudaAnswer | NotLooked] | None) -> None:
     """Refuse what cannot work on this box before anything is installed, fetched or started."""
-    facts = for_gate(prepared.manifest, prepared.inventory, prepared.plan, prepared.status, os.environ)
+    facts = for_gate(prepared.manifest, prepared.inventory, prepared.plan, prepared.status, cuda, os.environ)
     if warnings := require_no_blocker(facts):
         output.say(f"{warnings} warning{'s' if warnings > 1 else ''}: selfhost doctor")
 

@@ -9,7 +9,7 @@ from selfhost import paths, versions
 from selfhost.catalog.known import known_models
 from selfhost.doctor import look_children, look_files, look_network
 from selfhost.doctor.background import Background
-from selfhost.doctor.facts import Facts, NotLooked, Planned, PortAnswer, Problem
+from selfhost.doctor.facts import CudaAnswer, Facts, NotLooked, Planned, PortAnswer, Problem
 from selfhost.engines import discover, environment, prerequisites
 from selfhost.errors import BlockedError, SelfhostError
 from selfhost.hardware import pci
@@ -28,6 +28,7 @@ from selfhost.weights import missing_bytes
 # Together with the start of Python less than 3 s, whatever hangs.
 LOOK_SECONDS = 2.5
 NVML_SECONDS = 2.1
+SLOW_DRIVER_SECONDS = 40.0  # one that wakes GPU after GPU does not hang (hardware/nvidia.py)
 SHOW_SECONDS = 0.5  # of those for a child process to be started, heard and ended: the plan, the Hub
 NEEDS_SECONDS = 0.3  # after the plan
 CUDA_SECONDS = 2.1  # of `up`, too
@@ -59,7 +60,7 @@ def gather(
     planned = Background(lambda: look_children.plan(asked.plan_command, patience, environ)) if asked else None
     repositories = _repositories(manifest, nvidia=nvidia) if manifest else ()
     hub = Background(lambda: look_children.hub(repositories, patience, environ))
-    cuda = Background(lambda: look_children.cuda(CUDA_SECONDS, environ)) if nvidia else None
+    cuda = begin_cuda(environ)
     files = Background(look_files.private_files)
     engines = Background(look_files.engines)
     leftovers = Background(look_files.leftovers)
@@ -69,7 +70,7 @@ def gather(
     ours = {status.pid for status in running.values()} | (set() if isinstance(found, NotLooked) else found)
     listeners = Background(lambda: look_network.listeners(ours))
     port = Background(lambda: _port(manifest, running)) if manifest else None
-    machine = inventory.result(until + 1)  # it has its own deadline, and says better what hangs
+    machine = inventory.result(until + SLOW_DRIVER_SECONDS)  # it has deadlines of its own, and nothing goes without it
     if isinstance(machine, NotLooked):
         raise SelfhostError(f"this machine could not be looked at: {machine.cause}", hint="selfhost gpus")
     plan = planned.result(until) if planned else None
@@ -92,8 +93,18 @@ def gather(
     )
 
 
+def begin_cuda(environ: Mapping[str, str]) -> Background[CudaAnswer | NotLooked] | None:
+    """Begin to start CUDA, beside whatever else may wait for a driver that hangs; None without an NVIDIA GPU."""
+    return Background(lambda: look_children.cuda(CUDA_SECONDS, environ)) if _nvidia_seen(environ) else None
+
+
 def for_gate(
-    manifest: Manifest, inventory: Inventory, plan: Plan, status: ManagerStatus | None, environ: Mapping[str, str]
+    manifest: Manifest,
+    inventory: Inventory,
+    plan: Plan,
+    status: ManagerStatus | None,
+    cuda: Background[CudaAnswer | NotLooked] | None,
+    environ: Mapping[str, str],
 ) -> Facts:
     """What the checks of `up` need: nothing of the network, and nothing that takes long."""
     checkpoints = {each.checkpoint.label: each.checkpoint for each in plan.deployments}
@@ -105,7 +116,7 @@ def for_gate(
         manifest=manifest,
         planned=planned,
         engine_problems=_engine_problems(manifest, inventory, planned, environ),
-        cuda=look_children.cuda(CUDA_SECONDS, environ) if inventory.gpus else None,
+        cuda=cuda.result(time.monotonic() + CUDA_SECONDS) if cuda and inventory.gpus else None,
         port=_port(manifest, {manifest.name: status} if status else {}),
     )
 

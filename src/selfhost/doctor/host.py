@@ -15,7 +15,7 @@ SHM_FULL_BYTES = MIB
 SHM_SPLIT_BYTES = 256 * MIB  # below it GPUs without peer access cannot talk, and those with it may not
 SHM_GOOD_BYTES = GIB
 
-FILES_LEAST, FILES_GOOD = 1024, 8192  # a stream through the gateway takes two
+FILES_LEAST, FILES_GOOD = 256, 8192  # a stream through the gateway takes two
 PROCESSES_LEAST, PROCESSES_GOOD = 512, 4096  # threads count; an engine has hundreds
 MEMORY_OF_ENGINE_BYTES = 4 * GIB  # host memory of vLLM's processes on a GPU box; an estimate
 RDMA_BYTES = 64 * MIB

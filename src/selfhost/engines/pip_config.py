@@ -11,8 +11,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+PIP_SECONDS = 10.0  # a slow disk may hold its many modules
 
 # pip's setting -> uv's variable (docs.astral.sh/uv/reference/environment)
 _TRANSLATIONS = {
@@ -49,8 +52,11 @@ def read_settings(environ: Mapping[str, str]) -> dict[str, str]:
     pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip") or ""]
     listing = ""
     if pip[0]:
-        ran = subprocess.run([*pip, "config", "list"], env=environ, capture_output=True, text=True, check=False)
-        listing = ran.stdout
+        with suppress(subprocess.TimeoutExpired):  # without it, uv is told what the variables say
+            ran = subprocess.run(
+                [*pip, "config", "list"], env=environ, capture_output=True, text=True, check=False, timeout=PIP_SECONDS
+            )
+            listing = ran.stdout
     variables = {
         name.removeprefix("PIP_").lower().replace("_", "-"): value
         for name, value in environ.items()

@@ -154,7 +154,7 @@ def _found(program: str, environ: Mapping[str, str]) -> bool:
 
 
 def _existing(path: Path) -> Path:
-    return next(parent for parent in (path, *path.parents) if parent.exists())
+    return next(parent for parent in (path, *path.parents) if os.access(parent, os.F_OK))
 
 
 def _glibc() -> tuple[int, int] | None:

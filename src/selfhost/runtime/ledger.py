@@ -176,9 +176,9 @@ def _read(path: Path) -> ClaimsDocument:
 
 
 def _living(manifest: str, document: ClaimsDocument) -> tuple[Claim, ...]:
-    if process.is_same(document.manager):
-        return document.claims
     try:
+        if process.is_same(document.manager):
+            return document.claims
         left = {record.name for record in state.read_records(manifest) if process.still_runs(record)}
     except SelfhostError:  # what may still run may still take its memory
         return document.claims

@@ -79,6 +79,11 @@ def try_flock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise SelfhostError(
+            f"cannot lock anything in {paths.runtime_root()}: {error.strerror}",
+            hint="set SELFHOST_RUNTIME to a directory on a local disk",
+        ) from error
     return True
 
 

@@ -26,7 +26,12 @@ POLL_SECONDS = 0.05
 
 def boot_id() -> str:
     """The identity of this boot: after another one no recorded pid means anything."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError as error:
+        raise SelfhostError(
+            f"the kernel does not tell when it booted: {error.strerror}", hint="mount -t proc proc /proc"
+        ) from error
 
 
 def start_ticks(pid: int) -> int | None:
