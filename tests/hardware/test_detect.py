@@ -287,7 +287,7 @@ def test_bytes_that_are_no_text_cost_one_answer(nvml) -> None:
 # scenario: (usable GPUs, words about the first one that is not, the problem)
 HANGS = {
     "hang": ([], "GPU 0 does not answer: the driver hangs when asked to open it", "GPU 0 does not answer"),
-    "error=nvmlInitWithFlags * 0 600000\n@l4": ([], None, "the NVIDIA driver did not answer within 2.5 s"),
+    "error=nvmlInitWithFlags * 0 600000\n@l4": ([], None, "the NVIDIA driver did not answer within 2.0 s"),
     "error=nvmlDevice* 1 0 600000\n@busy": ([0], "GPU 1 does not answer: the driver hangs when asked to open it", None),
     "error=nvmlDeviceGetP2PStatus * 0 600000\n@busy": ([0], "asked how it is linked to another GPU", None),
     "error=nvmlDeviceGetTotalEccErrors 0 0 600000\n@busy": ([1], "asked for its ECC errors", None),

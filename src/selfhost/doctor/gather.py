@@ -27,7 +27,6 @@ from selfhost.weights import missing_bytes
 
 # Together with the start of Python less than 3 s, whatever hangs.
 LOOK_SECONDS = 2.5
-NVML_SECONDS = 2.1
 SLOW_DRIVER_SECONDS = 40.0  # one that wakes GPU after GPU does not hang (hardware/nvidia.py)
 SHOW_SECONDS = 0.5  # of those for a child process to be started, heard and ended: the plan, the Hub
 NEEDS_SECONDS = 0.3  # after the plan
@@ -54,7 +53,7 @@ def gather(
     patience = seconds - SHOW_SECONDS
     nvidia = _nvidia_seen(environ)
     manifest = asked.manifest if asked else None
-    inventory = Background(lambda: detect(silence_seconds=NVML_SECONDS, environ=environ))
+    inventory = Background(lambda: detect(environ=environ))
     statuses = Background(_statuses)
     recorded = Background(_recorded)
     planned = Background(lambda: look_children.plan(asked.plan_command, patience, environ)) if asked else None

@@ -17,7 +17,7 @@ from selfhost.hardware.nvml_answer import NvmlAnswer, parse
 LIBRARY = "libnvidia-ml.so.1"
 QUERY = (sys.executable, "-P", "-m", "selfhost.hardware.nvml_query")  # -P: no module of the current folder gets in
 
-SILENCE_SECONDS = 2.5  # after which a driver that said something is taken to hang
+SILENCE_SECONDS = 2.0  # after which a driver that said something is taken to hang
 START_SECONDS = 10.0  # until its first word: a busy machine starts a process slowly, and NVML has no part in it
 MOST_BYTES = 16 * 1024 * 1024  # of an answer: a hundred GPUs and all their pairs are 2 MB
 TOTAL_SECONDS = 30.0  # a driver without persistence mode wakes GPU after GPU, seconds each: that is no hang
