@@ -67,6 +67,12 @@ def test_what_is_said_about_the_gpus_of_a_box(nvml, selfhost, golden, tmp_path, 
     golden(GOLDEN / f"{scenario}.txt", f"exit code {ran.code}\n" + "".join(lines))
 
 
+def test_an_entry_that_names_nothing_is_told_also_where_a_card_stands_for_its_mig_devices(nvml, examine) -> None:
+    nvml("a100mig")
+    said = examine(CUDA_VISIBLE_DEVICES="0,9")[1]["gpu-visibility"]["sentence"]
+    assert said.startswith('CUDA_VISIBLE_DEVICES="0,9" shows 3 of 4 devices: "9" names none, or more than one')
+
+
 @pytest.mark.parametrize(
     "script, words, fix",
     [

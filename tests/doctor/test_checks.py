@@ -95,8 +95,8 @@ def broken(*sources: str) -> Facts:
     return Facts(inventory=inventory, manifest=manifest)
 
 
-def visible(value: str, *gpus: Gpu, hidden: int = 0) -> Facts:
-    inventory = Inventory(host=HOST, gpus=gpus, hidden_gpu_count=hidden)
+def visible(value: str, *gpus: Gpu, hidden: int = 0, ignored: str | None = None) -> Facts:
+    inventory = Inventory(host=HOST, gpus=gpus, hidden_gpu_count=hidden, ignored_visible_device=ignored)
     return Facts(inventory=inventory, environ={"CUDA_VISIBLE_DEVICES": value})
 
 
@@ -133,7 +133,13 @@ TABLE = [
     ("gpu-visibility", box(GPU), "ok", "is not set", None),
     ("gpu-visibility", visible("0", GPU), "ok", "hides none", None),
     ("gpu-visibility", visible("0", GPU, hidden=7), "info", "hides 7 of 8 GPUs", None),
-    ("gpu-visibility", visible("0,GPU-1", GPU), "warning", 'names 2 GPUs and shows 1: "GPU-1"', "nvidia-smi -L"),
+    (
+        "gpu-visibility",
+        visible("0,GPU-1", GPU, hidden=1, ignored="GPU-1"),
+        "warning",
+        'shows 1 of 2 GPUs: "GPU-1" names none',
+        "nvidia-smi -L",
+    ),
     ("gpu-visibility", visible("1,0", SECOND, replace(GPU, name="H100")), "info", "differ", "PCI_BUS_ID"),
     ("cuda-init", cuda(GPU, device_count=1), "ok", "CUDA starts, with 1 device", None),
     ("gpu-mig", box(SLICE), "ok", "can start on 1 MIG device", None),
@@ -168,8 +174,9 @@ TABLE = [
     ("gpu-memory-errors", gpu(ecc_enabled=True, ecc_uncorrected_errors=3), "warning", "GPU 0 has 3 unc", "--gpu-reset"),
     ("gpu-memory-errors", gpu(row_remap_pending=True), "warning", "at its next reset", "--gpu-reset -i 0"),
     ("gpu-memory-errors", gpu(row_remap_pending=False, row_remap_failed=True), "warning", "have it replaced", None),
-    ("gpu-xid", gpu(xids=(13, 79, 79)), "warning", "Xid 79 (it fell off the bus)", "dmesg"),
-    ("gpu-xid", gpu(xids=(31, 13, 31)), "info", "Xid 31, 13, which programs cause", None),
+    ("gpu-xid", gpu(xids=(13, 79, 79)), "warning", "has Xid 79 × 2 (fell off the bus)", "dmesg"),
+    ("gpu-xid", gpu(xids=(62,)), "info", "GPU 0: the kernel's log has Xid 62", None),
+    ("gpu-xid", gpu(xids=(31, 13, 31)), "info", "Xid 13 (error of a program), 31 × 2 (error of a program)", None),
     (
         "gpu-power",
         gpu(power_limit_watts=250, power_default_watts=450),
@@ -191,21 +198,21 @@ TABLE = [
         "gpu-memory-held",
         gpu(memory_free_bytes=4 * GIB),
         "warning",
-        "20 GiB of 24 GiB: processes that cannot be",
+        "20 GiB of 24 GiB: processes that are not visible here",
         "-smi",
     ),
     (
         "gpu-memory-held",
         gpu(memory_free_bytes=4 * GIB, processes=(GpuProcess(pid=17, used_bytes=None, command="python3"),)),
         "warning",
-        "others hold 20 GiB of 24 GiB: python3 (pid 17)",
+        "others hold 20 GiB of 24 GiB: python3 (17) an unknown amount",
         "ps -o user,pid,etime,args -p 17",
     ),
     (
         "gpu-memory-held",
-        gpu(memory_free_bytes=4 * GIB, processes=(GpuProcess(pid=17, used_bytes=None, command=None),)),
+        gpu(memory_free_bytes=4 * GIB, processes=(GpuProcess(pid=17, used_bytes=2 * GIB, command=None),)),
         "warning",
-        "others hold 20 GiB of 24 GiB: pid 17 of the host",
+        "others hold 20 GiB of 24 GiB: process 17 2 GiB, 18 GiB by processes that are not visible here",
         "nvidia-smi -i 0",
     ),
     ("shm-size", host(), "ok", "8 GiB of 8 GiB free", None),
@@ -475,6 +482,21 @@ def test_where_hidden_devices_may_be_cards_or_slices_the_number_of_a_slice_is_no
     said = {finding.check for finding in examine(visible("MIG-0", third, hidden=3))}
     assert "gpu-mig" not in said
     assert "gpu-mig" in {finding.check for finding in examine(visible("MIG-0", third))}
+
+
+def test_a_card_in_mig_mode_tells_its_errors_once() -> None:
+    sick = replace(SLICE, ecc_uncorrected_errors=3, ecc_enabled=True, row_remap_pending=True, xids=(79,))
+    found = [
+        finding
+        for finding in examine(box(sick, replace(sick, uuid="MIG-1", mig=replace(A_SLICE, index=1)), SECOND))
+        if finding.check in {"gpu-memory-errors", "gpu-xid"}
+    ]
+    assert [finding.sentence.partition(" has ")[0] for finding in found] == [
+        "GPU 0",
+        "GPU 0",
+        "GPU 0: the kernel's log",
+    ]
+    assert "the whole card" in found[0].fix
 
 
 def test_the_worst_comes_first_and_the_rest_keeps_its_order() -> None:

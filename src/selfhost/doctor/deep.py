@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from selfhost.doctor.cuda import cuda_failure
 from selfhost.doctor.facts import AllReduce, Deep, Facts, NotLooked
 from selfhost.doctor.finding import Verdict, blocking, fine, warning
-from selfhost.doctor.gpus import cuda_failure
 from selfhost.engines import failures
 from selfhost.engines.gpu_answers import Outcome, PeerCopy, Trial
 from selfhost.planner.link_test import Settings

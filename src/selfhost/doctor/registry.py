@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from selfhost.doctor import deep, disks, engine, gpus, host, leftovers, network, secrets
+from selfhost.doctor import cuda, deep, disks, engine, gpu_health, gpus, host, leftovers, network, secrets
 from selfhost.doctor.facts import Facts, NotLooked
 from selfhost.doctor.finding import Finding, Severity, Verdict, note
 
@@ -45,15 +45,15 @@ CHECKS: tuple[Check, ...] = (  # type: ignore[type-arg] # each of another fact
     Check("gpu-mig", "the numbers of MIG devices", lambda facts: facts.inventory, gpus.mig_numbers),
     Check("gpu-visibility", "CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER", _whole, gpus.visibility),
     Check("driver-build", "the driver against the builds of the engine", engine.wanted_of, engine.build, gate=True),
-    Check("cuda-init", "a real start of CUDA", gpus.cuda_of, gpus.cuda_init, gate=True),
+    Check("cuda-init", "a real start of CUDA", cuda.cuda_of, cuda.cuda_init, gate=True),
     Check("cuda-engine", "CUDA in the engine's Python (--deep)", lambda facts: facts.deep, deep.engine_cuda),
     Check("peer-copies", "copies between every two GPUs (--deep)", deep.copies_of, deep.peer_copies),
     Check("all-reduce", "an all-reduce over two GPUs (--deep)", deep.all_reduce_of, deep.all_reduce),
-    Check("gpu-memory-errors", "ECC errors and memory rows", lambda facts: facts.inventory, gpus.memory_errors),
-    Check("gpu-xid", "GPU errors in the kernel's log", lambda facts: facts.inventory, gpus.xids),
-    Check("gpu-power", "power caps", lambda facts: facts.inventory, gpus.power),
+    Check("gpu-memory-errors", "ECC errors and memory rows", lambda facts: facts.inventory, gpu_health.memory_errors),
+    Check("gpu-xid", "GPU errors in the kernel's log", lambda facts: facts.inventory, gpu_health.xids),
+    Check("gpu-power", "power caps", lambda facts: facts.inventory, gpu_health.power),
     Check("gpu-peer-access", "peer access between pairs of GPUs", _whole, gpus.peer_access),
-    Check("gpu-memory-held", "GPU memory that others hold", lambda facts: facts.inventory, gpus.held_memory),
+    Check("gpu-memory-held", "GPU memory that others hold", lambda facts: facts.inventory, gpu_health.held_memory),
     Check("plan", "whether the manifest fits this box", lambda facts: facts.planned, engine.plan),
     Check(
         "engine-needs",
