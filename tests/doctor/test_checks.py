@@ -156,11 +156,14 @@ TABLE = [
     ("cuda-init", cuda(GPU, SECOND, device_count=1), "warning", "1 of the 2 GPUs", "/dev/nvidia*"),
     ("cuda-init", cuda(GPU, device_count=0), "blocking", "0 of the 1 GPUs", "/dev/nvidia*"),
     ("cuda-init", cuda(GPU, code=None, error="no such file"), "blocking", "no such file", "NVIDIA_DRIVER_CAPABILITIES"),
-    ("cuda-init", cuda(GPU, code=100), "blocking", "no device (CUDA error 100)", "nvidia-smi -L"),
+    ("cuda-init", cuda(GPU, code=100), "blocking", "no device (CUDA error 100: CUDA_ERROR_NO_DEVICE)", "nvidia-smi -L"),
     ("cuda-init", cuda(GPU, code=802), "blocking", "CUDA error 802", "nvidia-fabricmanager"),
-    ("cuda-init", cuda(GPU, code=803), "blocking", "differ in version (CUDA error 803)", "reboot"),
+    ("cuda-init", cuda(GPU, code=803), "blocking", "differ in version (CUDA error 803: ", "reboot"),
     ("cuda-init", cuda(GPU, code=804), "blocking", "CUDA error 804", "cuda-compat"),
     ("cuda-init", cuda(GPU, code=999), "blocking", "CUDA error 999", "nvidia_uvm"),
+    ("cuda-init", cuda(GPU, code=2), "warning", "CUDA error 2: CUDA_ERROR_OUT_OF_MEMORY", "nvidia-smi"),
+    ("cuda-init", cuda(GPU, code=46), "blocking", "CUDA_ERROR_DEVICE_UNAVAILABLE", "sudo nvidia-smi -c DEFAULT"),
+    ("cuda-init", cuda(GPU, code=101), "blocking", "CUDA_ERROR_INVALID_DEVICE", "ls -l /dev/nvidia*"),
     ("cuda-init", cuda(GPU, code=719), "blocking", "CUDA error 719", "dmesg"),
     ("cuda-init", cuda(GPU, code=None, seconds=2.3), "warning", "still starting after 2.3 s", "nvidia-smi -pm 1"),
     (
@@ -225,10 +228,16 @@ TABLE = [
         "/dev/shm has 64 MiB",
         "docker run --shm-size=8g",
     ),
-    ("open-files", host(limits=KernelLimits(open_files=256)), "blocking", "may open 256 files", "ulimit -n 65536"),
-    ("open-files", host(limits=KernelLimits(open_files=4096)), "warning", "about 2,048 requests", "ulimit -n 65536"),
+    (
+        "open-files",
+        host(limits=KernelLimits(open_files=256)),
+        "blocking",
+        "may open 256 files",
+        "'* - nofile 65536' | sudo",
+    ),
+    ("open-files", host(limits=KernelLimits(open_files=4096)), "warning", "about 2,048 requests", "nofile 65536"),
     ("open-files", host(), "ok", "1,048,576 files", None),
-    ("processes", host(limits=KernelLimits(processes=100)), "blocking", "100 processes", "ulimit -u"),
+    ("processes", host(limits=KernelLimits(processes=100)), "blocking", "100 processes", "* - nproc 65536"),
     (
         "processes",
         box(host=replace(IN_DOCKER, limits=KernelLimits(processes=2048))),
@@ -241,11 +250,12 @@ TABLE = [
         box(GPU, SECOND, host=replace(HOST, limits=KernelLimits(locked_memory_bytes=8 * KIB))),
         "info",
         "may lock 8 KiB",
-        "ulimit -l unlimited",
+        "'* - memlock unlimited' | sudo tee -a /etc/security/limits.conf",
     ),
     ("host-memory", host(), "ok", "60 GiB of 64 GiB", None),
     ("host-memory", box(GPU, host=replace(HOST, memory_available_bytes=2 * GIB)), "warning", "signal 9", "ps -eo"),
     ("cpu-cores", box(GPU, SECOND, host=replace(IN_DOCKER, cpu_count=3)), "warning", "asks for 4", "--cpus=4"),
+    ("cpu-cores", box(GPU, host=replace(HOST, cpu_count=1)), "warning", "1 core for 1 GPU", "nproc --all"),
     ("cpu-cores", host(cpu_count=1), "ok", "1 core", None),
     ("shm-size", box(host=replace(HOST, container="wsl", shm_total_bytes=64 * MIB)), "warning", "64 MiB", "remount"),
     ("init-process", box(host=IN_DOCKER), "info", "process 1 of this container is bash", "docker run --init"),
@@ -482,6 +492,87 @@ def test_where_hidden_devices_may_be_cards_or_slices_the_number_of_a_slice_is_no
     said = {finding.check for finding in examine(visible("MIG-0", third, hidden=3))}
     assert "gpu-mig" not in said
     assert "gpu-mig" in {finding.check for finding in examine(visible("MIG-0", third))}
+
+
+LITTLE = KernelLimits(open_files=256, processes=100, locked_memory_bytes=8 * KIB)
+SMALL = replace(
+    IN_DOCKER,
+    cpu_count=1,
+    memory_available_bytes=GIB,
+    shm_total_bytes=64 * MIB,
+    shm_free_bytes=64 * MIB,
+    limits=LITTLE,
+    root=True,
+)
+RENT = "rent another machine: {} has no setting for this"
+INSIDE = {
+    # container: parts of the fixes, "" where nothing helps, of LIMITED
+    "docker": ("--shm-size=8g", "nofile=65536", "--pids-limit", "memlock=-1", "--memory=32g", "--cpus=4", "--init"),
+    "runpod": (*(RENT.format("RunPod"),) * 3, "", "create pod --mem 32", "create pod --vcpu 4", "`tini --`"),
+    "vast.ai": (
+        "--shm-size=8g to the Docker options of the template",
+        *(RENT.format("Vast.ai"),) * 2,
+        "",
+        "search offers 'cpu_ram>=32'",
+        "'cpu_cores_effective>=4'",
+        "",
+    ),
+    "kubernetes": (
+        "{medium: Memory, sizeLimit: 8Gi}",
+        *("the container runtime of its node",) * 2,
+        "",
+        "memory: 32Gi",
+        "cpu: 4",
+        "shareProcessNamespace",
+    ),
+}
+LIMITED = ("shm-size", "open-files", "processes", "locked-memory", "host-memory", "cpu-cores", "init-process")
+
+
+@pytest.mark.parametrize("container", INSIDE)
+def test_in_a_container_the_fix_is_one_that_whoever_started_it_can_do(container: str) -> None:
+    found = {each.check: each.fix for each in examine(box(GPU, SECOND, host=replace(SMALL, container=container)))}
+    for check, words in zip(LIMITED, INSIDE[container], strict=True):
+        fix = found[check] or ""
+        assert words in fix
+        assert bool(words) == bool(fix)
+        assert ("docker run" in fix) == (container == "docker")
+
+
+@pytest.mark.parametrize(
+    "code, container, words",
+    [
+        (803, "docker", "restart this container"),
+        (804, "docker", "an image of an older CUDA"),
+        (999, "docker", "on the host of this container: rmmod nvidia_uvm"),
+        (999, "runpod", "rent another machine, and tell RunPod"),
+        (802, "vast.ai", "rent another machine, and tell Vast.ai"),
+        (304, "docker", "restart this container, with all its GPUs"),
+        (None, "runpod", "NVIDIA_DRIVER_CAPABILITIES=compute,utility to the environment variables of the template"),
+    ],
+)
+def test_what_cuda_needs_in_a_container_is_no_reboot_and_no_module(
+    code: int | None, container: str, words: str
+) -> None:
+    answer = CudaAnswer(code=code, error="no such file")
+    facts = box(GPU, host=replace(SMALL, container=container), cuda=answer)
+    fix = next(each.fix for each in examine(facts) if each.check == "cuda-init")
+    assert words in fix
+    assert not fix.startswith("rmmod")
+    assert "reboot" not in fix
+
+
+def test_root_is_told_no_sudo_and_raises_limits_at_once() -> None:
+    capped = replace(GPU, power_limit_watts=250, power_default_watts=450)
+    as_root, as_other = (
+        {each.check: each.fix for each in examine(box(capped, SECOND, host=replace(HOST, limits=LITTLE, root=root)))}
+        for root in (True, False)
+    )
+    assert as_root["gpu-power"] == "nvidia-smi -i 0 -pl 450"
+    assert as_other["gpu-power"] == "sudo nvidia-smi -i 0 -pl 450"
+    assert not [fix for fix in as_root.values() if fix and "sudo" in fix]
+    assert (as_root["locked-memory"], as_root["open-files"]) == ("ulimit -l unlimited", "ulimit -n 65536")
+    assert all("sudo tee" in as_other[check] for check in ("locked-memory", "open-files", "processes"))
 
 
 def test_a_card_in_mig_mode_tells_its_errors_once() -> None:

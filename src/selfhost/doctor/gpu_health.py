@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import groupby
 
+from selfhost.doctor.container import on_host
 from selfhost.doctor.finding import Verdict, fine, note, warning
 from selfhost.hardware import held_memory as memory
 from selfhost.hardware import xid_meanings
@@ -18,6 +19,7 @@ def memory_errors(inventory: Inventory) -> Iterator[Verdict]:
         reset = f"selfhost down; sudo nvidia-smi --gpu-reset -i {gpu.index}"
         if gpu.mig:
             reset += "  # the whole card: stop what runs on its other MIG devices, too"
+        reset = on_host(inventory.host, reset)
         if gpu.row_remap_failed:
             healthy = False
             yield warning(f"GPU {gpu.index} has memory rows that cannot be replaced any more: have it replaced")
@@ -60,7 +62,7 @@ def power(inventory: Inventory) -> Iterator[Verdict]:
         labels = ",".join(label for _, _, label in group)
         yield note(
             f"GPU {labels}: power is capped at {limit} W of {default} W, and it computes slower",
-            fix=f"sudo nvidia-smi -i {labels} -pl {default}",
+            fix=on_host(inventory.host, f"sudo nvidia-smi -i {labels} -pl {default}"),
         )
     if known and not capped:
         yield fine("no GPU's power is capped")

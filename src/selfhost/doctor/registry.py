@@ -1,5 +1,6 @@
 """Every check of `selfhost doctor`, in the order in which findings of the same weight are shown. Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -30,8 +31,15 @@ class Check(Generic[T]):
             verdicts: Iterable[Verdict] = (note(f"{self.title} could not be looked at: {looked_at.cause}"),)
         else:
             verdicts = self.find(looked_at)
+        root = facts.inventory.host.root is True
         for verdict in verdicts:
-            yield Finding(check=self.id, severity=verdict.severity, sentence=verdict.sentence, fix=verdict.fix)
+            fix = without_sudo(verdict.fix) if root and verdict.fix else verdict.fix
+            yield Finding(check=self.id, severity=verdict.severity, sentence=verdict.sentence, fix=fix)
+
+
+def without_sudo(commands: str) -> str:
+    """`commands` for user 0, who needs no sudo: most containers have none."""
+    return re.sub(r"\bsudo ", "", commands)
 
 
 def _whole(facts: Facts) -> Facts:
@@ -46,7 +54,7 @@ CHECKS: tuple[Check, ...] = (  # type: ignore[type-arg] # each of another fact
     Check("gpu-visibility", "CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER", _whole, gpus.visibility),
     Check("driver-build", "the driver against the builds of the engine", engine.wanted_of, engine.build, gate=True),
     Check("cuda-init", "a real start of CUDA", cuda.cuda_of, cuda.cuda_init, gate=True),
-    Check("cuda-engine", "CUDA in the engine's Python (--deep)", lambda facts: facts.deep, deep.engine_cuda),
+    Check("cuda-engine", "CUDA in the engine's Python (--deep)", deep.proved_of, deep.engine_cuda),
     Check("peer-copies", "copies between every two GPUs (--deep)", deep.copies_of, deep.peer_copies),
     Check("all-reduce", "an all-reduce over two GPUs (--deep)", deep.all_reduce_of, deep.all_reduce),
     Check("gpu-memory-errors", "ECC errors and memory rows", lambda facts: facts.inventory, gpu_health.memory_errors),
