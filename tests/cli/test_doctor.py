@@ -156,6 +156,17 @@ def test_each_repository_is_asked_for_before_anything_is_fetched(hub, examine, p
     assert not [path for method, path in hub.requests if method == "GET" and "storage" in path and path.count("/") > 9]
 
 
+def test_two_revisions_of_one_repository_are_asked_for_both(hub, examine, program) -> None:
+    hub.add("acme/tiny", FILES)
+    models = "{name: a, source: acme/tiny}, {name: b, source: acme/tiny, revision: gone}"
+    program.manifest(f"version: 1\nname: box\nmodels: [{models}]\n")
+    assert "gone" in examine()[1]["hub-access"]["sentence"]
+    program.manifest(
+        "version: 1\nname: box\nmodels: [{name: b, source: acme/tiny, revision: gone}, {name: a, source: acme/tiny}]\n"
+    )
+    assert "gone" in examine()[1]["hub-access"]["sentence"]
+
+
 def test_a_table_for_people_the_worst_first_each_fix_alone_on_a_line(program, isolated) -> None:
     keys = isolated / "state/box/keys.json"
     keys.parent.mkdir(parents=True)

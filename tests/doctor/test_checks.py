@@ -68,7 +68,7 @@ SLICE = replace(GPU, uuid="MIG-0", mig=A_SLICE)
 LISTENER = Listener(host="0.0.0.0", port=8265, pid=17, program="ray", ours=False, private=False)
 DISK = Disk(purpose="weights", path="/data/hub", total_bytes=100 * GIB, free_bytes=50 * GIB)
 PORT = PortAnswer(address="127.0.0.1:8000", error=None)
-HUB = HubAnswer(endpoint="https://hub", offline=False, repositories={"acme/tiny": None}, clock_ahead_seconds=1.5)
+HUB = HubAnswer(endpoint="https://hub", offline=False, repositories={"acme/tiny@main": None}, clock_ahead_seconds=1.5)
 GATED = Problem(message="acme/tiny is gated", hint="accept its licence")
 
 
@@ -304,10 +304,16 @@ TABLE = [
     ("public-listeners", box(listeners=NotLooked(cause="not root")), "info", "could not be looked at: not root", None),
     ("hub-access", box(hub=HUB), "ok", "acme/tiny can be fetched", None),
     ("hub-access", box(hub=replace(HUB, repositories={})), "ok", "answers", None),
-    ("hub-access", box(hub=replace(HUB, repositories={"acme/tiny": GATED})), "blocking", "is gated", "its licence"),
     (
         "hub-access",
-        box(hub=replace(HUB, repositories={"acme/tiny": replace(GATED, blocks=False)})),
+        box(hub=replace(HUB, repositories={"acme/tiny@main": GATED})),
+        "blocking",
+        "is gated",
+        "its licence",
+    ),
+    (
+        "hub-access",
+        box(hub=replace(HUB, repositories={"acme/tiny@main": replace(GATED, blocks=False)})),
         "warning",
         "is gated",
         "its licence",
@@ -318,7 +324,7 @@ TABLE = [
     ("hub-access", box(hub=NotLooked(cause="the Hub did not answer")), "info", "Hub did not answer", None),
     ("clock", box(hub=HUB), "ok", "agrees", None),
     ("clock", box(hub=replace(HUB, clock_ahead_seconds=-900)), "warning", "15 min 0 s behind", "set-ntp"),
-    ("clock", box(hub=replace(HUB, clock_ahead_seconds=None, unreachable="refused")), "info", "refused", None),
+    ("clock", box(hub=replace(HUB, clock_ahead_seconds=None)), "info", "the Hub tells no time", None),
     (
         "secret-modes",
         box(private_files=(PrivateFile(path="/home/me/a b", holds="the Hub token", mode=0o644),)),
@@ -430,7 +436,7 @@ def split(parts: int, missing_bytes: int = 0) -> Planned:
 
 READ_ONLY = replace(DISK, writable=False)
 DOCKERS_SHM = replace(IN_DOCKER, shm_total_bytes=64 * MIB, shm_free_bytes=64 * MIB)
-GATED_HUB = HubAnswer(endpoint="https://hub", offline=False, repositories={"acme/big": GATED})
+GATED_HUB = HubAnswer(endpoint="https://hub", offline=False, repositories={"acme/big@main": GATED})
 WITH_PLAN = [
     ("plan", box(planned=split(1)), "ok", "the plan fits: chat"),
     ("shm-size", box(host=DOCKERS_SHM, planned=split(1)), "warning", "/dev/shm has 64 MiB"),
@@ -457,6 +463,23 @@ def test_a_check_weighs_what_the_plan_needs(check: str, facts: Facts, severity: 
     told = worst_first(finding for finding in examine(facts) if finding.check == check)[0]
     assert told.severity == severity
     assert words in told.sentence
+
+
+def test_one_repository_at_two_revisions_is_two_answers() -> None:
+    models = tuple({"name": name, "source": "acme/big", "revision": name} for name in ("chat", "old"))
+    hub = replace(HUB, repositories={"acme/big@chat": None, "acme/big@old": GATED})
+    asked = Manifest.model_validate({"version": 1, "models": models})
+    found = examine(box(hub=hub, manifest=asked, planned=split(1, GIB)))
+    assert [(each.severity, each.sentence) for each in found if each.check == "hub-access"] == [
+        ("ok", "acme/big@chat can be fetched, 1 GiB to fetch"),
+        ("warning", "acme/tiny is gated; its weights are here already"),
+    ]
+
+
+@pytest.mark.parametrize("hub", [NotLooked(cause="x"), replace(HUB, offline=True), replace(HUB, unreachable="refused")])
+def test_where_the_hub_cannot_be_asked_it_is_said_once(hub: HubAnswer | NotLooked) -> None:
+    facts = box(hub=replace(hub, clock_ahead_seconds=None) if isinstance(hub, HubAnswer) else hub)
+    assert [each.check for each in examine(facts) if each.check in {"hub-access", "clock"}] == ["hub-access"]
 
 
 def test_the_gate_of_up_says_all_that_blocks_and_counts_the_warnings() -> None:
@@ -595,4 +618,4 @@ def test_the_worst_comes_first_and_the_rest_keeps_its_order() -> None:
     facts = box(GPU, host=replace(HOST, cpu_count=1, shm_free_bytes=0), hub=NotLooked(cause="x"))
     found = worst_first(examine(facts))
     assert [order.index(finding.severity) for finding in found] == sorted(order.index(f.severity) for f in found)
-    assert [finding.check for finding in found][:4] == ["shm-size", "cpu-cores", "hub-access", "clock"]
+    assert [finding.check for finding in found][:3] == ["shm-size", "cpu-cores", "hub-access"]

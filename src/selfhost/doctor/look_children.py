@@ -39,7 +39,7 @@ def hub(repositories: Sequence[str], seconds: float, environ: Mapping[str, str])
     if ended.code:
         return NotLooked(cause=_last_words(ended))
     document = json.loads(ended.stdout.splitlines()[-1])
-    asked = document.get("repositories") or dict.fromkeys(text.partition("@")[0] for text in repositories)
+    asked = document.get("repositories") or dict.fromkeys(repositories)
     return HubAnswer(
         endpoint=document["endpoint"],
         offline=document["offline"],

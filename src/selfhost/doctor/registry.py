@@ -92,7 +92,7 @@ CHECKS: tuple[Check, ...] = (  # type: ignore[type-arg] # each of another fact
     Check("gateway-port", "the gateway's address", lambda facts: facts.port, network.gateway_port, gate=True),
     Check("public-listeners", "who listens publicly", lambda facts: facts.listeners, network.public_listeners),
     Check("hub-access", "access to the Hub", network.hub_of, network.hub_access),
-    Check("clock", "the clock", lambda facts: facts.hub, network.clock),
+    Check("clock", "the clock", network.clock_of, network.clock),
     Check("secret-modes", "files with secrets", lambda facts: facts.private_files, secrets.file_modes),
     Check("secrets-in-manifest", "keys in the manifest", lambda facts: facts.secrets_in_manifest, secrets.in_manifest),
     Check("crashed-runs", "what crashed runs left", lambda facts: facts.leftovers, leftovers.runs),
