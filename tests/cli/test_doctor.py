@@ -32,6 +32,13 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
+@pytest.fixture(autouse=True)
+def no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fixes are those of a machine, also where the tests run in a container that tells so in its environment."""
+    for name in ("RUNPOD_POD_ID", "VAST_CONTAINERLABEL", "KUBERNETES_SERVICE_HOST", "container"):
+        monkeypatch.delenv(name, raising=False)
+
+
 PATIENT = ("--timeout", "60")  # on a busy machine everything answers late, and what is tested is the answer
 
 
@@ -59,6 +66,7 @@ def understand(ran: Ran) -> tuple[int, dict[str, dict]]:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_what_is_said_about_the_gpus_of_a_box(nvml, selfhost, golden, tmp_path, monkeypatch, scenario: str) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("selfhost.hardware.host.os.geteuid", lambda: 1000)  # whoever runs the tests
     nvml(scenario)
     ran = selfhost("doctor", "--json", *PATIENT)
     of_gpus = [
@@ -68,11 +76,17 @@ def test_what_is_said_about_the_gpus_of_a_box(nvml, selfhost, golden, tmp_path, 
     golden(GOLDEN / f"{scenario}.txt", f"exit code {ran.code}\n" + "".join(lines))
 
 
+def test_an_entry_that_names_nothing_is_told_also_where_a_card_stands_for_its_mig_devices(nvml, examine) -> None:
+    nvml("a100mig")
+    said = examine(CUDA_VISIBLE_DEVICES="0,9")[1]["gpu-visibility"]["sentence"]
+    assert said.startswith('CUDA_VISIBLE_DEVICES="0,9" shows 3 of 4 devices: "9" names none, or more than one')
+
+
 @pytest.mark.parametrize(
     "script, words, fix",
     [
-        ("802", "the system is not yet initialised (CUDA error 802)", "nvidia-fabricmanager"),
-        ("999", "an unknown error (CUDA error 999)", "nvidia_uvm"),
+        ("802", "(CUDA error 802: CUDA_ERROR_SYSTEM_NOT_READY)", "nvidia-fabricmanager"),
+        ("999", "an unknown error (CUDA error 999: CUDA_ERROR_UNKNOWN)", "nvidia_uvm"),
         ("0 1", "CUDA starts with 1 of the 2 GPUs", "/dev/nvidia*"),
         ("hang", "CUDA was still starting after 2.1 s", "nvidia-smi -pm 1"),
         (None, "libcuda.so.1 cannot be loaded", "NVIDIA_DRIVER_CAPABILITIES"),
@@ -143,6 +157,17 @@ def test_each_repository_is_asked_for_before_anything_is_fetched(hub, examine, p
     assert not [path for method, path in hub.requests if method == "GET" and "storage" in path and path.count("/") > 9]
 
 
+def test_two_revisions_of_one_repository_are_asked_for_both(hub, examine, program) -> None:
+    hub.add("acme/tiny", FILES)
+    models = "{name: a, source: acme/tiny}, {name: b, source: acme/tiny, revision: gone}"
+    program.manifest(f"version: 1\nname: box\nmodels: [{models}]\n")
+    assert "gone" in examine()[1]["hub-access"]["sentence"]
+    program.manifest(
+        "version: 1\nname: box\nmodels: [{name: b, source: acme/tiny, revision: gone}, {name: a, source: acme/tiny}]\n"
+    )
+    assert "gone" in examine()[1]["hub-access"]["sentence"]
+
+
 def test_a_table_for_people_the_worst_first_each_fix_alone_on_a_line(program, isolated) -> None:
     keys = isolated / "state/box/keys.json"
     keys.parent.mkdir(parents=True)
@@ -180,7 +205,8 @@ def test_on_a_terminal_long_sentences_are_wrapped_and_fixes_are_not(program, nvm
     assert "\x1b" not in shown
     lines = shown.replace("\r", "").splitlines()
     assert lines[0] == "blocking  the NVIDIA driver is not loaded [gpu-driver]"
-    assert "`sudo modprobe nvidia`; if that fails, install the driver" in shown.replace("\r\n", "")
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    assert f"`{sudo}modprobe nvidia`; if that fails, install the driver" in shown.replace("\r\n", "")
 
 
 def test_the_list_names_every_check_and_looks_at_nothing(selfhost) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from selfhost.hardware.inventory import UnusableGpu
-from selfhost.hardware.visible import select_visible
+from selfhost.hardware.visible import first_ignored, select_visible
 
 UUIDS = ("GPU-aa11", "GPU-aa22", "GPU-bb33", None)  # the last one is lost and does not say
 GPUS = [
@@ -40,3 +40,21 @@ GPUS = [
 )
 def test_cuda_visible_devices_means_what_cuda_makes_of_it(visible_devices: str | None, expected: list[int]) -> None:
     assert [gpu.index for gpu in select_visible(GPUS, visible_devices)] == expected
+
+
+@pytest.mark.parametrize(
+    ("visible_devices", "ignored"),
+    [
+        (None, None),
+        ("0,1", None),
+        ("0,9", "9"),
+        ("0, 9 ,8", "9"),
+        ("GPU-aa", "GPU-aa"),
+        ("0,-1", None),  # people end the list like this
+        ("0,-1,9", None),
+        ("0,", None),
+        ("", None),
+    ],
+)
+def test_the_entry_that_ends_what_is_shown_is_known(visible_devices: str | None, ignored: str | None) -> None:
+    assert first_ignored(GPUS, visible_devices) == ignored

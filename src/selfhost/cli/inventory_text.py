@@ -1,15 +1,14 @@
 """An inventory as text, for people: a table of GPUs, then only what one should know. Pure."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from selfhost.columns import align
-from selfhost.hardware.inventory import Disk, Gpu, GpuLink, GpuProcess, Host, Inventory, PciPath, Storage, UnusableGpu
-from selfhost.hardware.xids import MEANINGS
-from selfhost.units import GIB, format_bytes
+from selfhost.hardware import xid_meanings
+from selfhost.hardware.held_memory import WORTH_TELLING_BYTES, held_memory
+from selfhost.hardware.inventory import Disk, Gpu, GpuLink, Host, Inventory, PciPath, Storage, UnusableGpu
+from selfhost.units import format_bytes
 
 UNKNOWN = "unknown"
-WORTH_TELLING = GIB  # the driver itself keeps some hundred MiB of an idle GPU
 
 _PATHS: Mapping[PciPath, str] = {
     PciPath.ONE_SWITCH: "over one PCIe switch",
@@ -92,7 +91,7 @@ def _notes(gpus: Sequence[Gpu | UnusableGpu]) -> Iterator[tuple[str, str]]:
 
 def _notes_of_unusable(gpu: UnusableGpu) -> Iterator[str]:
     if gpu.xids:
-        yield f"Xid errors since boot: {_xids(gpu.xids)}"
+        yield f"Xid errors since boot: {xid_meanings.describe(gpu.xids)}"
 
 
 def _notes_of(gpu: Gpu) -> Iterator[str]:
@@ -112,40 +111,10 @@ def _notes_of(gpu: Gpu) -> Iterator[str]:
     elif gpu.row_remap_pending:
         yield f"broken memory rows are replaced at the next reset (`sudo nvidia-smi --gpu-reset -i {gpu.index}`)"
     if gpu.xids:
-        yield f"Xid errors since boot: {_xids(gpu.xids)}"
-    if held := _held(gpu):
-        yield held
-
-
-def _xids(xids: Sequence[int]) -> str:
-    latest_last = Counter(reversed(xids))
-    told = [
-        f"{xid}{f' × {count}' if count > 1 else ''} ({MEANINGS[xid]})" if xid in MEANINGS else str(xid)
-        for xid, count in reversed(latest_last.items())
-    ]
-    return ", ".join(told)
-
-
-def _held(gpu: Gpu) -> str:
-    """Who holds memory: the bytes are the truth, the list of processes may have holes."""
-    if gpu.unified_memory or gpu.memory_total_bytes is None or gpu.memory_free_bytes is None:
-        return ""
-    held, processes = gpu.memory_total_bytes - gpu.memory_free_bytes, gpu.processes or ()
-    if held < WORTH_TELLING and not processes:
-        return ""
-    if not processes:
-        return f"{format_bytes(held)} held by processes that are not visible here"
-    told = [_process(process) for process in processes]
-    amounts = [process.used_bytes for process in processes]
-    known = sum(amount for amount in amounts if amount is not None)
-    if None not in amounts and held - known >= WORTH_TELLING:
-        told.append(f"{format_bytes(held - known)} by processes that are not visible here")
-    return f"{format_bytes(held)} held: {', '.join(told)}"
-
-
-def _process(process: GpuProcess) -> str:
-    name = f"{process.command} ({process.pid})" if process.command else f"process {process.pid}"
-    return f"{name} {'an unknown amount' if process.used_bytes is None else format_bytes(process.used_bytes)}"
+        yield f"Xid errors since boot: {xid_meanings.describe(gpu.xids)}"
+    held = held_memory(gpu)
+    if held and (gpu.processes or held.held_bytes >= WORTH_TELLING_BYTES):
+        yield f"{format_bytes(held.held_bytes)} held: {held.holders}"
 
 
 def _links(links: Sequence[GpuLink], *, told_in_matrix: bool) -> str:

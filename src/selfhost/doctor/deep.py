@@ -4,17 +4,26 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from selfhost.doctor.container import on_host
+from selfhost.doctor.cuda_errors import cuda_failure
 from selfhost.doctor.facts import AllReduce, Deep, Facts, NotLooked
 from selfhost.doctor.finding import Verdict, blocking, fine, warning
-from selfhost.doctor.gpus import cuda_failure
 from selfhost.engines import failures
 from selfhost.engines.gpu_answers import Outcome, PeerCopy, Trial
+from selfhost.hardware.inventory import Host
 from selfhost.planner.link_test import Settings
 
 _DRIVER_LOG = "sudo dmesg | grep -e NVRM -e Xid"
 _IOMMU = (
     "sudo dmesg | grep -i -e iommu -e DMAR  # then turn the IOMMU, or ACS, off in the firmware or the kernel's options"
 )
+
+
+class Proved(NamedTuple):
+    """What the engine's Python computed, and where."""
+
+    deep: Deep
+    host: Host
 
 
 class Copies(NamedTuple):
@@ -31,6 +40,11 @@ class Added(NamedTuple):
     needed: bool  # likewise
 
 
+def proved_of(facts: Facts) -> Proved | NotLooked | None:
+    """What `engine_cuda` is about."""
+    return Proved(facts.deep, facts.inventory.host) if isinstance(facts.deep, Deep) else facts.deep
+
+
 def copies_of(facts: Facts) -> Copies | None:
     """What `peer_copies` is about."""
     return Copies(facts.deep, _split(facts)) if isinstance(facts.deep, Deep) and facts.deep.cuda.copies else None
@@ -42,22 +56,22 @@ def all_reduce_of(facts: Facts) -> Added | NotLooked | None:
     return Added(found, _split(facts)) if isinstance(found, AllReduce) else found
 
 
-def engine_cuda(deep: Deep) -> Iterator[Verdict]:
+def engine_cuda(proved: Proved) -> Iterator[Verdict]:
     """CUDA in the engine's environment: NVML works where libcuda, or torch's build of CUDA, does not."""
-    proof, count = deep.cuda, len(deep.gpus)
+    proof, count = proved.deep.cuda, len(proved.deep.gpus)
     built = f"PyTorch {proof.torch}" if proof.torch else "PyTorch"
     if proof.cut and proof.torch:
         yield warning(
             f"{built} has computed on {len(proof.computing)} of {count} GPUs and copied between {len(proof.copies)} "
             "pairs when the time was over: try again on a box that does less, with persistence mode",
-            fix="sudo nvidia-smi -pm 1",
+            fix=on_host(proved.host, "sudo nvidia-smi -pm 1"),
         )
     elif proof.cut:
         yield warning(f"{built} was still being imported: the disk of the engine is slow, and so will its starts be")
     elif proof.hang:
         yield blocking(f"{built} hangs while {proof.hang}", fix=_DRIVER_LOG)
     elif proof.error:
-        sentence, fix = _explain(proof.error)
+        sentence, fix = _explain(proof.error, proved.host)
         # no word about CUDA: engines of ours, or somebody else, hold the memory
         say = warning if "out of memory" in proof.error else blocking
         yield say(f"{built} of the engine cannot use the GPUs: {sentence}", fix=fix)
@@ -113,10 +127,10 @@ def _split(facts: Facts) -> bool:
     return any(each.tensor_parallel_size > 1 for each in facts.deployments)
 
 
-def _explain(error: str) -> tuple[str, str | None]:
+def _explain(error: str, host: Host) -> tuple[str, str | None]:
     """Torch's words, and the fix where the error is a known one."""
-    if code := re.search(r"[Ee]rror (\d{2,3}):", error):
-        known = cuda_failure(int(code[1]))
+    if code := re.search(r"[Ee]rror (\d{1,3}):", error):
+        known = cuda_failure(int(code[1]), host)
         return f"{known.sentence} ({error})", known.fix
     failure = failures.explain(error, exit_code=1)
     return error, failure.hint if failure.code != "unknown" else _DRIVER_LOG

@@ -81,7 +81,7 @@ class HubAnswer:
 
     endpoint: str
     offline: bool  # HF_HUB_OFFLINE
-    repositories: Mapping[str, Problem | None]
+    repositories: Mapping[str, Problem | None]  # by `REPO@REVISION`, as the manifest writes it
     unreachable: str | None = None  # why it did not answer at all
     clock_ahead_seconds: float | None = None  # this machine's clock against the Hub's; None: it did not say
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from selfhost.doctor.container import Setting, is_limited, start_with
 from selfhost.doctor.facts import Facts
 from selfhost.doctor.finding import Verdict, blocking, fine, note, warning
-from selfhost.hardware.inventory import PERSISTENT
 from selfhost.units import GIB, MIB, format_bytes
 
 SHM = "/dev/shm"  # noqa: S108 (where POSIX shared memory is)
@@ -19,6 +19,16 @@ FILES_LEAST, FILES_GOOD = 256, 8192  # a stream through the gateway takes two
 PROCESSES_LEAST, PROCESSES_GOOD = 512, 4096  # threads count; an engine has hundreds
 MEMORY_OF_ENGINE_BYTES = 4 * GIB  # host memory of vLLM's processes on a GPU box; an estimate
 RDMA_BYTES = 64 * MIB
+
+_LIMITS = {  # a line of limits.conf, and what root does, whom it does not concern
+    Setting.OPEN_FILES: ("* - nofile 65536", "ulimit -n 65536"),
+    # fork(2): RLIMIT_NPROC is not enforced for root, which leaves the control group's pids.max
+    Setting.PROCESSES: ("* - nproc 65536", "systemctl set-property user-0.slice TasksMax=infinity"),
+    Setting.LOCKED_MEMORY: ("* - memlock unlimited", "ulimit -l unlimited"),
+}
+_ALL_CORES = (
+    "nproc --all; taskset -cp $$  # if the machine has more: an affinity, or CPUQuota of systemd, withholds them"
+)
 
 _INITS = {"systemd", "init", "tini", "dumb-init", "docker-init", "catatonit", "s6-svscan", "runit", "launchd"}
 
@@ -62,9 +72,9 @@ def open_files(facts: Facts) -> Iterator[Verdict]:
         return
     sentence = f"a process may open {limit:,} files, which is about {limit // 2:,} requests at once"
     if limit < FILES_LEAST:
-        yield blocking(sentence, fix=_raise_limit(facts, "nofile", "n", 65536))
+        yield blocking(sentence, fix=_raise_limit(facts, Setting.OPEN_FILES))
     elif limit < FILES_GOOD:
-        yield warning(sentence, fix=_raise_limit(facts, "nofile", "n", 65536))
+        yield warning(sentence, fix=_raise_limit(facts, Setting.OPEN_FILES))
     else:
         yield fine(sentence)
 
@@ -75,7 +85,7 @@ def processes(facts: Facts) -> Iterator[Verdict]:
     if limit is None:
         return
     sentence = f"there may be {limit:,} processes and threads; an engine has hundreds"
-    fix = "docker run --pids-limit=-1 ..." if _docker(facts) else "ulimit -u 65536"
+    fix = _raise_limit(facts, Setting.PROCESSES)
     if limit < PROCESSES_LEAST:
         yield blocking(sentence, fix=fix)
     elif limit < PROCESSES_GOOD:
@@ -90,7 +100,7 @@ def locked_memory(facts: Facts) -> Iterator[Verdict]:
     if len(facts.inventory.gpus) > 1 and limit is not None and limit < RDMA_BYTES:
         yield note(
             f"a process may lock {format_bytes(limit)} of memory: too little for InfiniBand or RoCE between machines",
-            fix="docker run --ulimit memlock=-1 ..." if _docker(facts) else "ulimit -l unlimited",
+            fix=_raise_limit(facts, Setting.LOCKED_MEMORY),
         )
 
 
@@ -106,7 +116,7 @@ def memory(facts: Facts) -> Iterator[Verdict]:
         yield warning(
             f"{sentence}, and {engines} engine{'s' if engines > 1 else ''} take about "
             f"{format_bytes(engines * MEMORY_OF_ENGINE_BYTES)}: the kernel may kill them (exit by signal 9)",
-            fix="docker run --memory=32g ..." if _docker(facts) else "ps -eo rss,pid,comm --sort=-rss | head",
+            fix=start_with(host, Setting.MEMORY) if is_limited(host) else "ps -eo rss,pid,comm --sort=-rss | head",
         )
     else:
         yield fine(sentence)
@@ -120,7 +130,7 @@ def cores(facts: Facts) -> Iterator[Verdict]:
         yield warning(
             f"{_cores(host.cpu_count)} for {gpus} GPU{'s' if gpus > 1 else ''}: vLLM asks for {needed}, and with fewer "
             "the GPUs wait for the CPU",
-            fix=f"docker run --cpus={needed} ..." if _docker(facts) else None,
+            fix=start_with(host, Setting.CORES, cores=needed) if is_limited(host) else _ALL_CORES,
         )
     else:
         yield fine(_cores(host.cpu_count))
@@ -129,7 +139,7 @@ def cores(facts: Facts) -> Iterator[Verdict]:
 def reaping(facts: Facts) -> Iterator[Verdict]:
     """Process 1 of a container should collect the processes that nobody waits for."""
     host = facts.inventory.host
-    if not _docker(facts) or host.init is None:
+    if not is_limited(host) or host.init is None:
         return
     if host.init in _INITS:
         yield fine(f"process 1 is {host.init}")
@@ -137,29 +147,23 @@ def reaping(facts: Facts) -> Iterator[Verdict]:
         yield note(
             f"process 1 of this container is {host.init}, which may not collect ended processes: they pile up as "
             "zombies",
-            fix="docker run --init ...",
+            fix=start_with(host, Setting.INIT),
         )
-
-
-def _docker(facts: Facts) -> bool:
-    """Whether limits come from whoever started this container; WSL's and LXC's are set inside, as on a machine."""
-    container = facts.inventory.host.container
-    return container is not None and container not in PERSISTENT
 
 
 def _cores(count: int) -> str:
     return f"{count} core{'s' if count > 1 else ''}"
 
 
-def _larger_shm(facts: Facts) -> str:
-    if not _docker(facts):
-        return f"sudo mount -o remount,size=8g {SHM}"
-    if facts.inventory.host.container == "kubernetes":
-        return "kubectl explain pod.spec.volumes.emptyDir  # mount {medium: Memory, sizeLimit: 8Gi} on that path"
-    return "docker run --shm-size=8g ...  # in compose.yaml: shm_size: 8g"
+def _larger_shm(facts: Facts) -> str | None:
+    host = facts.inventory.host
+    return start_with(host, Setting.SHM) if is_limited(host) else f"sudo mount -o remount,size=8g {SHM}"
 
 
-def _raise_limit(facts: Facts, name: str, option: str, value: int) -> str:
-    if _docker(facts):
-        return f"docker run --ulimit {name}={value} ..."
-    return f"ulimit -{option} {value}  # if that is refused: `* hard {name} {value}` in /etc/security/limits.conf"
+def _raise_limit(facts: Facts, setting: Setting) -> str | None:
+    """The limits that are looked at are the hard ones, which root alone may raise (getrlimit(2))."""
+    host = facts.inventory.host
+    if is_limited(host):
+        return start_with(host, setting)
+    line, by_root = _LIMITS[setting]
+    return by_root if host.root else f"echo '{line}' | sudo tee -a /etc/security/limits.conf  # then log in again"

@@ -22,14 +22,14 @@ AT_ONCE = 8
 
 def main(args: Sequence[str]) -> None:
     """Print what the Hub says about itself and about each repository."""
-    seconds, repositories = float(args[0]), [text.partition("@")[::2] for text in args[1:]]
+    seconds, repositories = float(args[0]), args[1:]
     answer: dict[str, Any] = {"endpoint": constants.ENDPOINT, "offline": constants.is_offline_mode()}
     if not answer["offline"]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             itself = pool.submit(_ask_itself, seconds)
-            asked = {repo: pool.submit(_ask_about, repo, revision, seconds) for repo, revision in repositories}
+            asked = {text: pool.submit(_ask_about, text, seconds) for text in repositories}
         answer |= itself.result()
-        answer["repositories"] = {repo: future.result() for repo, future in asked.items()}
+        answer["repositories"] = {text: future.result() for text, future in asked.items()}
     sys.stdout.write(json.dumps(answer) + "\n")
 
 
@@ -46,8 +46,9 @@ def _ask_itself(seconds: float) -> dict[str, Any]:
     return {"clock_ahead_seconds": time.time() - date}
 
 
-def _ask_about(repo: str, revision: str, seconds: float) -> dict[str, Any] | None:
-    """Why `repo` cannot be fetched, or None. By its config.json: the listing of a gated repository is public."""
+def _ask_about(wanted: str, seconds: float) -> dict[str, Any] | None:
+    """Why `REPO@REVISION` cannot be fetched, or None. By its config.json: a gated repository's listing is public."""
+    repo, _, revision = wanted.partition("@")
     url = hf_hub_url(repo, "config.json", revision=revision)
     try:
         get_hf_file_metadata(url, token=get_token(), timeout=seconds)

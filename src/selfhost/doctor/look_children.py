@@ -46,7 +46,7 @@ def hub(repositories: Sequence[str], seconds: float, environ: Mapping[str, str])
     document = _document(ended)
     if not document:
         return NotLooked(cause=_NO_ANSWER)
-    asked = document.get("repositories") or dict.fromkeys(text.partition("@")[0] for text in repositories)
+    asked = document.get("repositories") or dict.fromkeys(repositories)
     return HubAnswer(
         endpoint=document["endpoint"],
         offline=document["offline"],

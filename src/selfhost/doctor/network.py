@@ -17,12 +17,18 @@ class Hub(NamedTuple):
     """What the Hub says, and what is still to be fetched from it (None: unknown)."""
 
     answer: HubAnswer
-    missing_weights: Mapping[str, int] | None
+    missing_weights: Mapping[str, int] | None  # bytes by `REPO@REVISION`, as the manifest writes it
 
 
 def hub_of(facts: Facts) -> Hub | NotLooked | None:
     """What `hub_access` is about."""
-    return Hub(facts.hub, facts.missing_weights) if isinstance(facts.hub, HubAnswer) else facts.hub
+    return Hub(facts.hub, _missing_weights(facts)) if isinstance(facts.hub, HubAnswer) else facts.hub
+
+
+def clock_of(facts: Facts) -> HubAnswer | None:
+    """What `clock` is about; None where the Hub could not be asked, which `hub_access` says."""
+    answer = facts.hub if isinstance(facts.hub, HubAnswer) else None
+    return None if answer is None or answer.offline or answer.unreachable else answer
 
 
 def gateway_port(port: PortAnswer) -> Iterator[Verdict]:
@@ -62,7 +68,7 @@ def public_listeners(listeners: tuple[Listener, ...]) -> Iterator[Verdict]:
 def hub_access(hub: Hub) -> Iterator[Verdict]:
     """Whether each repository of the manifest can be fetched."""
     answer, missing = hub
-    needed = {label.partition("@")[0]: count for label, count in (missing or {}).items()}
+    needed = missing or {}
     if answer.offline:
         if sum(needed.values()) or (missing is None and answer.repositories):
             yield note("HF_HUB_OFFLINE is set: only what is on this machine can be served", fix="unset HF_HUB_OFFLINE")
@@ -73,15 +79,16 @@ def hub_access(hub: Hub) -> Iterator[Verdict]:
         yield (note if nothing else warning)(
             f"the Hub ({answer.endpoint}) cannot be reached: {answer.unreachable}"
             + ("; nothing is to be fetched from it" if nothing else ""),
-            fix=f"curl -I {answer.endpoint}  # then check HTTPS_PROXY, SSL_CERT_FILE and HF_ENDPOINT",
+            fix=f"curl -I {answer.endpoint}  # then check HTTPS_PROXY, SSL_CERT_FILE, HF_ENDPOINT and the clock",
         )
     else:
         if not answer.repositories:
             yield fine(f"the Hub ({answer.endpoint}) answers")
-        for repo, problem in answer.repositories.items():
-            here = missing is not None and not needed.get(repo, 0)
+        for wanted, problem in answer.repositories.items():
+            here = missing is not None and not needed.get(wanted, 0)
             if problem is None:
-                to_fetch = f", {format_bytes(needed[repo])} to fetch" if needed.get(repo) else ""
+                repo = wanted.removesuffix("@main")
+                to_fetch = f", {format_bytes(needed[wanted])} to fetch" if needed.get(wanted) else ""
                 yield fine(f"{repo} can be fetched{to_fetch}" if not here else f"{repo} is here, and can be fetched")
             else:
                 say = blocking if problem.blocks and not here else warning
@@ -92,8 +99,7 @@ def clock(hub: HubAnswer) -> Iterator[Verdict]:
     """This machine's clock against the Hub's."""
     ahead = hub.clock_ahead_seconds
     if ahead is None:
-        why = "HF_HUB_OFFLINE is set" if hub.offline else "the Hub tells no time"
-        yield note(f"the clock could not be looked at: {hub.unreachable or why}")
+        yield note("the clock could not be looked at: the Hub tells no time")
     elif abs(ahead) > CLOCK_SECONDS:
         yield warning(
             f"the clock is {format_duration(abs(ahead))} {'ahead' if ahead > 0 else 'behind'}: certificates and signed "
@@ -102,6 +108,18 @@ def clock(hub: HubAnswer) -> Iterator[Verdict]:
         )
     else:
         yield fine("the clock agrees with the Hub's")
+
+
+def _missing_weights(facts: Facts) -> dict[str, int] | None:
+    """Bytes to fetch by `REPO@REVISION`: the plan's labels have commits, and the manifest branches and tags."""
+    if facts.missing_weights is None:
+        return None
+    revisions = {model.name: model.revision for model in facts.manifest.models} if facts.manifest else {}
+    missing: dict[str, int] = {}
+    for each in facts.deployments:
+        wanted = f"{each.checkpoint.location}@{revisions.get(each.name, 'main')}"
+        missing[wanted] = max(missing.get(wanted, 0), facts.missing_weights.get(each.checkpoint.label, 0))
+    return missing
 
 
 def _address(listener: Listener) -> str:

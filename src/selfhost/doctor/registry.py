@@ -1,10 +1,11 @@
 """Every check of `selfhost doctor`, in the order in which findings of the same weight are shown. Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from selfhost.doctor import deep, disks, engine, gpus, host, leftovers, network, secrets
+from selfhost.doctor import cuda, deep, disks, engine, gpu_health, gpus, host, leftovers, network, secrets
 from selfhost.doctor.facts import Facts, NotLooked
 from selfhost.doctor.finding import Finding, Severity, Verdict, note
 
@@ -30,8 +31,15 @@ class Check(Generic[T]):
             verdicts: Iterable[Verdict] = (note(f"{self.title} could not be looked at: {looked_at.cause}"),)
         else:
             verdicts = self.find(looked_at)
+        root = facts.inventory.host.root is True
         for verdict in verdicts:
-            yield Finding(check=self.id, severity=verdict.severity, sentence=verdict.sentence, fix=verdict.fix)
+            fix = without_sudo(verdict.fix) if root and verdict.fix else verdict.fix
+            yield Finding(check=self.id, severity=verdict.severity, sentence=verdict.sentence, fix=fix)
+
+
+def without_sudo(commands: str) -> str:
+    """`commands` for user 0, who needs no sudo: most containers have none."""
+    return re.sub(r"\bsudo ", "", commands)
 
 
 def _whole(facts: Facts) -> Facts:
@@ -45,15 +53,15 @@ CHECKS: tuple[Check, ...] = (  # type: ignore[type-arg] # each of another fact
     Check("gpu-mig", "the numbers of MIG devices", lambda facts: facts.inventory, gpus.mig_numbers),
     Check("gpu-visibility", "CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER", _whole, gpus.visibility),
     Check("driver-build", "the driver against the builds of the engine", engine.wanted_of, engine.build, gate=True),
-    Check("cuda-init", "a real start of CUDA", gpus.cuda_of, gpus.cuda_init, gate=True),
-    Check("cuda-engine", "CUDA in the engine's Python (--deep)", lambda facts: facts.deep, deep.engine_cuda),
+    Check("cuda-init", "a real start of CUDA", cuda.cuda_of, cuda.cuda_init, gate=True),
+    Check("cuda-engine", "CUDA in the engine's Python (--deep)", deep.proved_of, deep.engine_cuda),
     Check("peer-copies", "copies between every two GPUs (--deep)", deep.copies_of, deep.peer_copies),
     Check("all-reduce", "an all-reduce over two GPUs (--deep)", deep.all_reduce_of, deep.all_reduce),
-    Check("gpu-memory-errors", "ECC errors and memory rows", lambda facts: facts.inventory, gpus.memory_errors),
-    Check("gpu-xid", "GPU errors in the kernel's log", lambda facts: facts.inventory, gpus.xids),
-    Check("gpu-power", "power caps", lambda facts: facts.inventory, gpus.power),
+    Check("gpu-memory-errors", "ECC errors and memory rows", lambda facts: facts.inventory, gpu_health.memory_errors),
+    Check("gpu-xid", "GPU errors in the kernel's log", lambda facts: facts.inventory, gpu_health.xids),
+    Check("gpu-power", "power caps", lambda facts: facts.inventory, gpu_health.power),
     Check("gpu-peer-access", "peer access between pairs of GPUs", _whole, gpus.peer_access),
-    Check("gpu-memory-held", "GPU memory that others hold", lambda facts: facts.inventory, gpus.held_memory),
+    Check("gpu-memory-held", "GPU memory that others hold", lambda facts: facts.inventory, gpu_health.held_memory),
     Check("plan", "whether the manifest fits this box", lambda facts: facts.planned, engine.plan),
     Check(
         "engine-needs",
@@ -84,7 +92,7 @@ CHECKS: tuple[Check, ...] = (  # type: ignore[type-arg] # each of another fact
     Check("gateway-port", "the gateway's address", lambda facts: facts.port, network.gateway_port, gate=True),
     Check("public-listeners", "who listens publicly", lambda facts: facts.listeners, network.public_listeners),
     Check("hub-access", "access to the Hub", network.hub_of, network.hub_access),
-    Check("clock", "the clock", lambda facts: facts.hub, network.clock),
+    Check("clock", "the clock", network.clock_of, network.clock),
     Check("secret-modes", "files with secrets", lambda facts: facts.private_files, secrets.file_modes),
     Check("secrets-in-manifest", "keys in the manifest", lambda facts: facts.secrets_in_manifest, secrets.in_manifest),
     Check("crashed-runs", "what crashed runs left", lambda facts: facts.leftovers, leftovers.runs),

@@ -14,7 +14,7 @@ from selfhost.hardware.inventory import Accelerator, Gpu, Host, Inventory, Unusa
 from selfhost.hardware.jetson import is_jetson
 from selfhost.hardware.nvml_answer import NvmlAnswer
 from selfhost.hardware.surroundings import Surroundings, add, read_surroundings
-from selfhost.hardware.visible import ORDER_OF_PCI, ambiguous_order, select_visible
+from selfhost.hardware.visible import ORDER_OF_PCI, ambiguous_order, first_ignored, select_visible
 
 
 def detect(
@@ -91,6 +91,7 @@ def assemble(
         hint=problem.hint if problem else None,
         unusable_gpus=unusable,
         hidden_gpu_count=len(answer.gpus) - len(visible),
+        ignored_visible_device=first_ignored(answer.gpus, visible_devices),
         warnings=tuple(warnings),
     )
 

@@ -179,6 +179,7 @@ class Inventory:
     unusable_gpus: tuple[UnusableGpu, ...] = ()
     disks: tuple[Disk, ...] = ()
     hidden_gpu_count: int = 0  # GPUs that CUDA_VISIBLE_DEVICES hides from us and from every engine
+    ignored_visible_device: str | None = None  # the entry of CUDA_VISIBLE_DEVICES that names no GPU, or several
     silent_disks: tuple[str, ...] = ()  # folders whose disk does not answer, which are not among `disks`
     warnings: tuple[str, ...] = ()  # what is odd and stops nothing, as sentences
     what_if: bool = False  # nobody looked: it was described (hardware/what_if.py)

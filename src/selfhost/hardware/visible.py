@@ -23,14 +23,24 @@ def select_visible(gpus: Sequence[AnyGpu], visible_devices: str | None) -> tuple
     if visible_devices is None:
         return tuple(gpus)
     chosen: list[AnyGpu] = []
-    for entry in visible_devices.split(","):
-        named = [gpu for gpu in gpus if _names(entry.strip(), gpu)]
-        if len({gpu.index for gpu in named}) != 1 or (entry.strip().startswith("MIG-") and len(named) != 1):
+    for entry in _entries(visible_devices):
+        named = _named(gpus, entry)
+        if not named:
             break
         if any(gpu in chosen for gpu in named):
             return ()
         chosen += named
     return tuple(chosen)
+
+
+def first_ignored(gpus: Sequence[AnyGpu], visible_devices: str | None) -> str | None:
+    """The entry of the variable's value that names no GPU, or more than one, and ends what it shows.
+
+    None where there is no such entry, and where it is -1 or empty, which people write to end the list.
+    """
+    entries = [] if visible_devices is None else _entries(visible_devices)
+    ignored = next((entry for entry in entries if not _named(gpus, entry)), None)
+    return None if ignored in {"-1", ""} else ignored
 
 
 def ambiguous_order(gpus: Sequence[Gpu | UnusableGpu], visible_devices: str | None, device_order: str | None) -> bool:
@@ -39,12 +49,23 @@ def ambiguous_order(gpus: Sequence[Gpu | UnusableGpu], visible_devices: str | No
     With CUDA_DEVICE_ORDER unset CUDA counts from the fastest GPU on (its programming guide), which makes a difference
     where GPUs differ.
     """
-    entries = [entry.strip() for entry in (visible_devices or "").split(",")]
+    entries = _entries(visible_devices or "")
     return (
         device_order != ORDER_OF_PCI
         and any(entry.isdecimal() for entry in entries)
         and len({_card_name(gpu) for gpu in gpus}) > 1
     )
+
+
+def _entries(visible_devices: str) -> list[str]:
+    return [entry.strip() for entry in visible_devices.split(",")]
+
+
+def _named(gpus: Sequence[AnyGpu], entry: str) -> list[AnyGpu]:
+    """The one card, or its MIG devices, that `entry` names; nothing where that is not one."""
+    named = [gpu for gpu in gpus if _names(entry, gpu)]
+    one = len({gpu.index for gpu in named}) == 1 and (len(named) == 1 or not entry.startswith("MIG-"))
+    return named if one else []
 
 
 def _names(entry: str, gpu: Gpu | UnusableGpu) -> bool:

@@ -15,22 +15,6 @@ from selfhost.hardware.pci_address import as_sysfs_writes
 
 # As in `NVRM: Xid (PCI:0000:1b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.`
 _XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F]+:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-9])?)\): (\d{1,9})\b")
-# NVIDIA's "XID Errors" document, in few words; those that say something about the GPU or about a program on it.
-MEANINGS: Mapping[int, str] = {
-    13: "error of a program",
-    31: "error of a program",
-    43: "error of a program",
-    45: "error of a program",
-    48: "uncorrectable memory error",
-    63: "a memory row is to be replaced",
-    64: "a memory row could not be replaced",
-    74: "NVLink error",
-    79: "fell off the bus",
-    94: "memory error, contained",
-    95: "memory error, not contained",
-    119: "its firmware does not answer",
-    120: "its firmware failed",
-}
 _BOOT = re.compile(r"kernel: (?:\[ *0\.0+\] )?Linux version ")
 _MOST_BYTES = 16 * 1024 * 1024  # of the buffer; of a log file, from its end: what is older has been seen before
 
