@@ -20,7 +20,7 @@ def mac(tmp_path: Path):
 
     def run(*args: str) -> subprocess.CompletedProcess:
         argv = [sys.executable, MACOS, *args]
-        env = {**os.environ, "SELFHOST_HOST_ROOT": str(tmp_path / "no-proc-no-sys")}
+        env = {**os.environ, "SELFHOST_HOST_ROOT": str(tmp_path / "no-proc-no-sys"), "HF_HUB_OFFLINE": "1"}
         return subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=50, check=False)
 
     return run
@@ -72,3 +72,11 @@ def test_what_runs_engines_refuses_in_a_sentence(mac, args: list[str]) -> None:
     assert re.fullmatch(
         r"error: engines run on Linux only, and this is macOS\nhint: here: selfhost check, .*\n", ran.stderr
     )
+
+
+def test_doctor_says_that_no_engine_runs_there(mac) -> None:
+    ran = mac("doctor", "--json", "--timeout", "60")
+    findings = {finding["check"]: finding for finding in json.loads(ran.stdout)["findings"]}
+    assert (ran.returncode, findings["engine-needs"]["severity"]) == (4, "blocking"), ran.stderr
+    assert "there is no wheel for Darwin" in findings["engine-needs"]["sentence"]
+    assert findings["plan"]["severity"] == "ok"
