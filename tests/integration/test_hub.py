@@ -158,3 +158,19 @@ def test_a_download_that_breaks_off_says_why_and_a_second_one_finishes(hub, prog
     assert "Traceback" not in broken.stderr
     hub.faults.clear()
     assert program("pull").code == 0
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "abc", "does not understand one of its HF_* variables: invalid literal"),
+        ("HF_ENDPOINT", "::::x", "cannot reach the Hub for acme/tiny: InvalidURL"),
+    ],
+)
+def test_variables_that_the_client_does_not_understand_are_a_sentence(
+    program, name: str, value: str, words: str
+) -> None:
+    program.manifest("version: 1\nmodels: [{name: a, source: acme/tiny}]\n")
+    ran = program("plan", **{name: value})
+    assert (ran.code, "internal error" in ran.stderr) == (1, False), ran.stderr
+    assert words in ran.stderr

@@ -155,7 +155,12 @@ def _tensors(api: HfApi, repo: str, commit: str, name: str) -> tuple[Tensor, ...
 def _ask(question: Callable[[], T], repo: str, revision: str) -> T:
     try:
         return question()
-    except (httpx2.HTTPError, HFValidationError, OSError) as error:  # HfHubHTTPError is the first of these
+    except (
+        httpx2.HTTPError,
+        httpx2.InvalidURL,
+        HFValidationError,
+        OSError,
+    ) as error:  # HfHubHTTPError is the first of these
         raise explain(error, repo, revision) from error
     except STRANGE_ANSWERS as error:
         raise SelfhostError(

@@ -33,7 +33,12 @@ def lookup(source: str, revision: str) -> Checkpoint:
 
 
 def _repository(repo: str, revision: str) -> Checkpoint:
-    from selfhost.catalog import huggingface  # noqa: PLC0415 (0.3 s that only Hub models pay)
+    try:
+        from selfhost.catalog import huggingface  # noqa: PLC0415 (0.3 s that only Hub models pay)
+    except ValueError as error:  # it reads its variables when it is imported
+        raise SelfhostError(
+            f"the Hub's client does not understand one of its HF_* variables: {error}", hint="env | grep ^HF_HUB"
+        ) from error
 
     return huggingface.describe(repo, revision)
 
