@@ -145,6 +145,18 @@ CASES = {
             ("all-reduce", "warning", "an all-reduce between GPU 0"),
         ],
     ),
+    "engines hold the memory": (
+        deep(WORKS, replace(HANG, outcome=Outcome.CUT, words="RuntimeError: CUDA error: out of memory")),
+        [
+            ("cuda-engine", "ok", ""),
+            ("peer-copies", "ok", ""),
+            (
+                "all-reduce",
+                "warning",
+                "an all-reduce between GPU 0 and GPU 3 could not be tried to its end (RuntimeError",
+            ),
+        ],
+    ),
     "no engine": (
         NotLooked(cause="no engine for GPUs is installed yet"),
         [("cuda-engine", "info", "CUDA in the engine's Python (--deep) could not be looked at: no engine for GPUs is")],

@@ -135,6 +135,11 @@ def test_an_error_of_nccl_is_told_in_its_words(torch_python, soon: float) -> Non
     assert (trial.outcome, trial.words) == (Outcome.ERROR, "RuntimeError: NCCL error: unhandled system error")
 
 
+def test_gpus_that_engines_have_filled_say_nothing_about_their_links(torch_python, soon: float) -> None:
+    trial = all_reduce(torch_python(error={"nccl": "CUDA error: out of memory"}), GPUS, {}, deadline=soon)
+    assert (trial.outcome, trial.words) == (Outcome.CUT, "RuntimeError: CUDA error: out of memory")
+
+
 def test_a_rank_that_dies_ends_the_other(torch_python, soon: float) -> None:
     trial = all_reduce(torch_python(nccl_crash=True), GPUS, {}, deadline=soon)
     assert trial.outcome is Outcome.ERROR

@@ -105,7 +105,8 @@ def all_reduce(added: Added) -> Iterator[Verdict]:
     worked = found.worked
     where = f"an all-reduce between GPU {first} and GPU {second}"
     if worked is None and found.trials[-1].outcome is Outcome.CUT:
-        yield warning(f"{where} was not finished in the time that there was; try again, on a box that does less")
+        ends = found.trials[-1].words if "out of memory" in found.trials[-1].words else "the time was over"
+        yield warning(f"{where} could not be tried to its end ({ends}): try again on a box that does less")
     elif worked is None:
         ends = "; ".join(f"{_named(trial.settings)}: {_how(trial)}" for trial in failed)
         yield (blocking if added.needed else warning)(

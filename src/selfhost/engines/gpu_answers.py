@@ -41,7 +41,7 @@ class Outcome(StrEnum):
     OK = "ok"
     ERROR = "error"
     HANG = "hang"
-    CUT = "cut"  # the time was over before it could show anything
+    CUT = "cut"  # the time was over, or the memory, before it could show anything about the links
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,9 @@ def all_reduce(
         outcome = Outcome.HANG if ending is Ending.HANG else Outcome.CUT
         return Trial(settings=settings, outcome=outcome, words=words[-1] if words else "")
     died = [word for rank in ranks if (word := rank.died())]
-    return Trial(settings=settings, outcome=Outcome.ERROR, words=(errors or died or words or ["no answer"])[0])
+    said = (errors or died or words or ["no answer"])[0]
+    full = "out of memory" in said  # engines hold it, and other settings of NCCL would not free any
+    return Trial(settings=settings, outcome=Outcome.CUT if full else Outcome.ERROR, words=said)
 
 
 def _next_question(gpus: Sequence[Gpu], answers: Mapping[str, Any], computing: int, copies: int) -> str:

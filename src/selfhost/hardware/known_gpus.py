@@ -1,9 +1,9 @@
 """Common NVIDIA GPUs as data: what their drivers tell of them, for plans of machines that one does not have.
 
 Memory is the total that NVML tells, which is less than the product's name says: in MiB as `nvidia-smi` of such cards
-prints it with ECC as it is by default, in bytes where NVML's answer was at hand (tests/fakes/nvml/scenarios). Compute
-capabilities: NVIDIA's list of CUDA GPUs (developer.nvidia.com/cuda-gpus). NVLinks: NVIDIA's data sheets of the boards,
-only of those that NVSwitches join, each to every other.
+prints it with ECC as it is by default, in bytes where NVML's answer was at hand (tests/fakes/nvml/scenarios); the
+A100-PCIe-80GB has the SXM card's. Compute capabilities go by generation (read: in copies of NVIDIA's list, not in the
+list itself, developer.nvidia.com/cuda-gpus). NVLinks, only of boards that NVSwitches join, were not looked up.
 """
 
 import re

@@ -23,9 +23,9 @@ class CudaBuild:
     kernels: Mapping[str, Sequence[Capability]]  # by host architecture: what code is compiled for
 
 
-# What minor-version compatibility asks of the driver: CUDA's release notes, table 2, and NVIDIA's "CUDA Compatibility",
-# table 1 (read). torch built for CUDA 12.9 ran on an A100 whose driver supports 12.2; one built for 13.0 refused it
-# (read: eullm#428).
+# What minor-version compatibility asks of the driver: branches 525 and 580 (read: NVIDIA's "CUDA Compatibility", minor
+# version compatibility, table 1), and of them these releases (read: in what others quote of CUDA's release notes).
+# torch built for CUDA 12.9 ran on an A100 whose driver supports 12.2; one built for 13.0 refused it (read: eullm#428).
 _CUDA_12_DRIVER = "525.60.13"
 _CUDA_13_DRIVER = "580.65.06"
 
